@@ -1,0 +1,1 @@
+//! V2Ray configuration: text in, a model or an error out.

@@ -1,0 +1,3 @@
+//! The wsray program.
+
+fn main() {}
