@@ -1,0 +1,361 @@
+//! The configuration as the program uses it: every value is checked, every default filled in.
+
+use std::{collections::BTreeMap, fmt, net::IpAddr, num::NonZeroU16, time::Duration};
+
+use wsray_vmess::{Address, SecurityChoice, UserId};
+
+use crate::{ClientStream, Place, ServerStream};
+
+/// A whole configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where logs go.
+    pub log: Log,
+    /// What to listen on, in the order written. Tags are unique, and no two listen on the same address and port.
+    pub inbounds: Vec<Inbound>,
+    /// Where sessions go, in the order written; the first is the default. Tags are unique.
+    ///
+    /// Empty only if `inbounds` is empty too.
+    pub outbounds: Vec<Outbound>,
+    /// Which sessions leave the default, in the order they are tried.
+    pub rules: Vec<Rule>,
+    /// Timeouts by user level.
+    pub policy: Policy,
+    /// The file had no outbounds and only vmess inbounds: `outbounds` is one [`Freedom`] that it does not name.
+    pub implicit_freedom: bool,
+}
+
+/// The `log` object. Without one, V2Ray writes errors from `warning` on to standard output and no access log
+/// (v2fly/v2ray-core `app/log/log.go`); with one, both logs go to standard output unless said otherwise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// One line a session.
+    pub access: LogTarget,
+    /// Everything else.
+    pub error: LogTarget,
+    /// The least important line that `error` gets. [`Level::None`] comes with both targets off.
+    pub level: Level,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { access: LogTarget::Off, error: LogTarget::Stdout, level: Level::Warning }
+    }
+}
+
+/// Where a log goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogTarget {
+    /// Nowhere.
+    Off,
+    /// Standard output.
+    Stdout,
+    /// Appended to a file.
+    File {
+        /// As written in the configuration.
+        path: String,
+        /// Where it is written, for a complaint about the file.
+        place: Place,
+    },
+}
+
+/// How important a log line must be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Everything.
+    Debug,
+    /// Each session.
+    Info,
+    /// What somebody should act on.
+    #[default]
+    Warning,
+    /// The program cannot do its work.
+    Error,
+    /// Nothing.
+    None,
+}
+
+/// Something that listens.
+#[derive(Clone, Debug)]
+pub struct Inbound {
+    /// Where the object stands.
+    pub place: Place,
+    /// Its name in rules.
+    pub tag: Option<String>,
+    /// Where it listens.
+    pub listen: Listen,
+    /// What it speaks.
+    pub protocol: InboundProtocol,
+}
+
+/// Where an inbound listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// The address. An unspecified one (`0.0.0.0`, the default, or `::`) means every address of both families, as
+    /// Go's `net.Listen` takes it.
+    pub address: IpAddr,
+    /// The ports; one listener each.
+    pub ports: Ports,
+    /// Where the port is written, for a complaint about binding.
+    pub place: Place,
+}
+
+/// A range of ports, each from 1 to 65535, never empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ports {
+    first: NonZeroU16,
+    last: NonZeroU16,
+}
+
+impl Ports {
+    /// The ports from `first` to `last`, both included; `None` when `last` is the smaller one.
+    pub fn new(first: NonZeroU16, last: NonZeroU16) -> Option<Self> {
+        (first <= last).then_some(Self { first, last })
+    }
+
+    /// The lowest one.
+    pub fn first(self) -> u16 {
+        self.first.get()
+    }
+
+    /// The highest one.
+    pub fn last(self) -> u16 {
+        self.last.get()
+    }
+
+    /// All of them, in order.
+    pub fn iter(self) -> impl Iterator<Item = u16> {
+        self.first()..=self.last()
+    }
+}
+
+/// What an inbound speaks.
+#[derive(Clone, Debug)]
+pub enum InboundProtocol {
+    /// VMess from a client on another machine.
+    Vmess(VmessInbound),
+    /// SOCKS 4, 4a and 5 from programs.
+    Socks(SocksInbound),
+    /// HTTP proxy requests from programs.
+    Http(HttpInbound),
+}
+
+/// A VMess server.
+#[derive(Clone, Debug)]
+pub struct VmessInbound {
+    /// Who may use it; may be empty, as in V2Ray. Ids and emails are unique.
+    pub users: Vec<VmessUser>,
+    /// `disableInsecureEncryption`: refuse clients whose security is `none` or `zero`.
+    pub require_encryption: bool,
+    /// What carries it.
+    pub stream: ServerStream,
+}
+
+/// A user of a VMess inbound.
+#[derive(Clone, Debug)]
+pub struct VmessUser {
+    /// Where the user is written.
+    pub place: Place,
+    /// The secret.
+    pub id: UserId,
+    /// The name in the access log.
+    pub email: Option<String>,
+    /// The level in [`Policy`].
+    pub level: u32,
+}
+
+/// A SOCKS server, on plain TCP.
+#[derive(Clone, Debug)]
+pub struct SocksInbound {
+    /// Who may use it; empty: everybody (`auth` is `noauth`).
+    pub accounts: Vec<Account>,
+    /// `UDP ASSOCIATE`; `None`: refused.
+    pub udp: Option<SocksUdp>,
+    /// The level in [`Policy`].
+    pub level: u32,
+}
+
+/// How a SOCKS inbound relays UDP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SocksUdp {
+    /// `ip`: the address that clients are told to send UDP to. `None`: the one their TCP connection came in on.
+    pub reply_address: Option<IpAddr>,
+}
+
+/// An HTTP proxy, on plain TCP.
+#[derive(Clone, Debug)]
+pub struct HttpInbound {
+    /// Who may use it; empty: everybody.
+    pub accounts: Vec<Account>,
+    /// `timeout`: overrides the level's [`Timeouts::connection_idle`].
+    pub idle_timeout: Option<Duration>,
+    /// The level in [`Policy`].
+    pub level: u32,
+}
+
+/// A user and password of a local inbound. `Debug` shows no password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Account {
+    /// The name.
+    pub user: String,
+    /// The password.
+    pub password: String,
+}
+
+impl fmt::Debug for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Account").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+/// A way out.
+#[derive(Clone, Debug)]
+pub struct Outbound {
+    /// Where the object stands; for an implicit freedom, the document's start.
+    pub place: Place,
+    /// Its name in rules.
+    pub tag: Option<String>,
+    /// What it does.
+    pub protocol: OutboundProtocol,
+}
+
+/// What an outbound does with a session.
+#[derive(Clone, Debug)]
+pub enum OutboundProtocol {
+    /// Sends it to a VMess server.
+    Vmess(VmessOutbound),
+    /// Connects to the target itself.
+    Freedom(Freedom),
+    /// Ends it.
+    Blackhole(Blackhole),
+}
+
+/// A VMess client.
+#[derive(Clone, Debug)]
+pub struct VmessOutbound {
+    /// Taken in turn; at least one.
+    pub servers: Vec<VmessServer>,
+    /// What carries it.
+    pub stream: ClientStream,
+}
+
+/// A server that a VMess outbound uses.
+#[derive(Clone, Debug)]
+pub struct VmessServer {
+    /// Where the server is written.
+    pub place: Place,
+    /// Where it is.
+    pub address: Address,
+    /// Its port.
+    pub port: NonZeroU16,
+    /// Taken in turn; at least one.
+    pub users: Vec<VmessOutUser>,
+}
+
+/// Who a VMess outbound is to its server.
+#[derive(Clone, Debug)]
+pub struct VmessOutUser {
+    /// Where the user is written.
+    pub place: Place,
+    /// The secret.
+    pub id: UserId,
+    /// Which cipher protects the body.
+    pub security: SecurityChoice,
+    /// `experiments` names `AuthenticatedLength`: chunk lengths are encrypted, not masked.
+    pub authenticated_length: bool,
+    /// `experiments` names `NoTerminationSignal`: V2Ray then sends no end mark.
+    pub no_end_mark: bool,
+    /// The level in [`Policy`].
+    pub level: u32,
+}
+
+/// Connects to the target itself.
+#[derive(Clone, Debug, Default)]
+pub struct Freedom {
+    /// Which of a domain's addresses to use.
+    pub domain_strategy: DomainStrategy,
+    /// Where every session goes instead of its own target.
+    pub redirect: Option<Redirect>,
+    /// `userLevel`: the level in [`Policy`].
+    pub level: u32,
+}
+
+/// How freedom turns a domain into an address, always by the system's resolver.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DomainStrategy {
+    /// Any address, found while connecting.
+    #[default]
+    AsIs,
+    /// Any address, found before connecting.
+    UseIp,
+    /// IPv4 only.
+    UseIpv4,
+    /// IPv6 only.
+    UseIpv6,
+}
+
+/// The `redirect` of freedom, `host:port` in which either half may be missing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redirect {
+    /// The host; `None`: the target's own.
+    pub address: Option<Address>,
+    /// The port; `None`: the target's own.
+    pub port: Option<NonZeroU16>,
+}
+
+/// Ends every session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Blackhole {
+    /// Answer `403 Forbidden` in HTTP before closing (`response.type` is `http`).
+    pub http_response: bool,
+}
+
+/// Sends sessions of some inbounds to another outbound than the default.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// Where the object stands.
+    pub place: Place,
+    /// The inbounds it is for; empty: every session.
+    pub inbound_tags: Vec<String>,
+    /// The index in [`Config::outbounds`]; always valid.
+    pub outbound: usize,
+}
+
+/// Timeouts by user level.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    /// What `policy.levels` sets.
+    pub levels: BTreeMap<u32, Timeouts>,
+}
+
+impl Policy {
+    /// The timeouts of `level`: the defaults where nothing is set.
+    pub fn timeouts(&self, level: u32) -> Timeouts {
+        self.levels.get(&level).copied().unwrap_or_default()
+    }
+}
+
+/// How long to wait. V2Ray's defaults are those of its code, not of its documents
+/// (v2fly/v2ray-core `features/policy/policy.go`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For a whole handshake; 60 s by default. Level 0's applies, as the user is not known yet.
+    pub handshake: Duration,
+    /// For a byte in either direction; 300 s by default.
+    pub connection_idle: Duration,
+    /// For a byte upwards after the downlink has ended, if set; 1 s in V2Ray.
+    pub uplink_only: Option<Duration>,
+    /// For a byte downwards after the uplink has ended, if set; 1 s in V2Ray.
+    pub downlink_only: Option<Duration>,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            handshake: Duration::from_secs(60),
+            connection_idle: Duration::from_mins(5),
+            uplink_only: None,
+            downlink_only: None,
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! What carries VMess, as the program uses it: TCP, TLS, WebSocket.
+
+use wsray_vmess::Address;
+use wsray_ws::{EarlyData, Headers, Path};
+
+use crate::Place;
+
+/// The `streamSettings` of an inbound.
+#[derive(Clone, Debug, Default)]
+pub struct ServerStream {
+    /// TLS; `None`: plaintext.
+    pub tls: Option<ServerTls>,
+    /// WebSocket; `None`: raw TCP (or raw TLS).
+    pub ws: Option<ServerWs>,
+    /// Every connection must begin with a PROXY protocol header, before TLS.
+    pub accept_proxy_protocol: bool,
+}
+
+/// TLS of an inbound.
+#[derive(Clone, Debug)]
+pub struct ServerTls {
+    /// Where `tlsSettings` stands.
+    pub place: Place,
+    /// What to present, chosen by SNI, the first by default; at least one.
+    pub certificates: Vec<CertificatePair>,
+    /// What to agree to, in order; `http/1.1` by default, and never `h2` on WebSocket.
+    pub alpn: Vec<String>,
+    /// Let clients resume sessions.
+    pub session_resumption: bool,
+}
+
+/// A certificate chain and its key. The files have not been looked at.
+#[derive(Clone, Debug)]
+pub struct CertificatePair {
+    /// Where the pair stands.
+    pub place: Place,
+    /// The chain, leaf first.
+    pub certificate: Pem,
+    /// The leaf's key.
+    pub key: Pem,
+}
+
+/// PEM text or the file that holds it.
+#[derive(Clone)]
+pub struct Pem {
+    /// Where it is written, for a complaint about the file or the text.
+    pub place: Place,
+    /// The text or the file.
+    pub source: PemSource,
+}
+
+impl std::fmt::Debug for Pem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.source {
+            PemSource::File(path) => f.debug_tuple("File").field(path).finish(),
+            PemSource::Inline(text) => write!(f, "Inline({} bytes)", text.len()),
+        }
+    }
+}
+
+/// Where PEM text comes from.
+#[derive(Clone, PartialEq, Eq)]
+pub enum PemSource {
+    /// A file, its path as written in the configuration.
+    File(String),
+    /// The text itself, its lines joined; possibly a secret.
+    Inline(String),
+}
+
+/// WebSocket of an inbound.
+#[derive(Clone, Debug)]
+pub struct ServerWs {
+    /// Where `wsSettings` stands, or `streamSettings` without one.
+    pub place: Place,
+    /// The only path served.
+    pub path: Path,
+    /// Early data is understood in this place; the size limits nothing here. `None`: V2Ray's plain mode.
+    pub early_data: Option<EarlyData>,
+}
+
+/// The `streamSettings` of an outbound.
+#[derive(Clone, Debug, Default)]
+pub struct ClientStream {
+    /// TLS; `None`: plaintext.
+    pub tls: Option<ClientTls>,
+    /// WebSocket; `None`: raw TCP (or raw TLS).
+    pub ws: Option<ClientWs>,
+}
+
+/// TLS of an outbound.
+#[derive(Clone, Debug)]
+pub struct ClientTls {
+    /// Where `tlsSettings` stands, or `security` without one.
+    pub place: Place,
+    /// Who the server must be; `None`: the address it is dialled at. An IP address is checked, but no SNI is sent.
+    pub server_name: Option<Address>,
+    /// What to offer, in order; `http/1.1` by default on WebSocket, and never `h2` there.
+    pub alpn: Vec<String>,
+    /// Do not check the certificate at all. A warning was given.
+    pub allow_insecure: bool,
+    /// Trust `extra_roots` only.
+    pub disable_system_root: bool,
+    /// Trusted beside the system's: certificates with usage `verify`.
+    pub extra_roots: Vec<Pem>,
+    /// If not empty, the server's chain must have one of these SHA-256 hashes (V2Ray's chain hash).
+    pub pinned_chain_sha256: Vec<[u8; 32]>,
+    /// Resume sessions.
+    pub session_resumption: bool,
+}
+
+/// WebSocket of an outbound.
+#[derive(Clone, Debug)]
+pub struct ClientWs {
+    /// Where `wsSettings` stands, or `streamSettings` without one.
+    pub place: Place,
+    /// The path asked for, which may hold a query.
+    pub path: Path,
+    /// They override the defaults, Host and User-Agent included.
+    pub headers: Headers,
+    /// How early data is sent; `None`: not at all.
+    pub early_data: Option<EarlyData>,
+    /// Dial through a browser tab. Not supported yet, so always `false`.
+    pub browser_forwarding: bool,
+}
