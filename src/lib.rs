@@ -1,1 +1,2 @@
 //! wsray.
+pub mod transport;

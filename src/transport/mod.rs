@@ -1,0 +1,3 @@
+//! Getting a byte stream: TCP, PROXY protocol, TLS, WebSocket.
+
+pub mod proxy_protocol;
