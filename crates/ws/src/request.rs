@@ -1,0 +1,155 @@
+//! Reading a client's request head.
+
+use std::fmt;
+
+use crate::{
+    Step,
+    http::{MAX_HEAD_BYTES, MAX_HEADERS},
+    refusal::plain_error,
+};
+
+/// How large a request head may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeadLimits {
+    /// The most bytes, blank line included. Default [`MAX_HEAD_BYTES`]; early data needs more
+    /// ([`ServerOptions::head_limits`](crate::ServerOptions::head_limits)).
+    pub max_bytes: usize,
+}
+
+impl Default for HeadLimits {
+    fn default() -> Self {
+        Self { max_bytes: MAX_HEAD_BYTES }
+    }
+}
+
+/// A whole request head. Its `Debug` shows no target and no header value.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Request {
+    pub(crate) method: String,
+    pub(crate) target: String,
+    /// 0 for HTTP/1.0, 1 for HTTP/1.1.
+    pub(crate) minor_version: u8,
+    headers: Vec<(String, Vec<u8>)>,
+}
+
+impl Request {
+    /// The method, as sent.
+    pub fn method(&self) -> &str {
+        &self.method
+    }
+
+    /// The value of the first header of this name, letter case aside; `None` when it is no UTF-8 either.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.values(name).next().and_then(|value| std::str::from_utf8(value).ok())
+    }
+
+    /// The values of all headers of this name, in order, without blanks at their ends.
+    pub(crate) fn values<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+        let named = self.headers.iter().filter(move |(own, _)| own.eq_ignore_ascii_case(name));
+        named.map(|(_, value)| value.trim_ascii())
+    }
+
+    /// The target from its path on: of an absolute target (`http://host/path`) only that part counts.
+    pub(crate) fn origin_form(&self) -> &str {
+        let authority = ["http://", "https://"].into_iter().find_map(|scheme| {
+            let start = self.target.get(..scheme.len())?;
+            start.eq_ignore_ascii_case(scheme).then(|| &self.target[scheme.len()..])
+        });
+        authority.map_or(self.target.as_str(), |rest| rest.find(['/', '?']).map_or("", |at| &rest[at..]))
+    }
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Request({} with {} headers)", self.method, self.headers.len())
+    }
+}
+
+/// Reads a request head. Bytes behind `used` are the client's first frames, which some send at once.
+///
+/// # Errors
+/// When it is not a request Go's server would take, or too large; the client's fault.
+/// [`RequestError::response`] is the answer, then close.
+pub fn request(input: &[u8], limits: HeadLimits) -> Result<Step<Request>, RequestError> {
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut head = httparse::Request::new(&mut headers);
+    let used = match head.parse(input) {
+        Ok(httparse::Status::Complete(used)) if used <= limits.max_bytes => used,
+        Ok(httparse::Status::Partial) if input.len() < limits.max_bytes => return Ok(Step::NeedMore),
+        Ok(_) => return Err(RequestError::HeadTooLarge { limit: limits.max_bytes }),
+        Err(httparse::Error::TooManyHeaders) => {
+            return Err(RequestError::TooManyHeaders { limit: MAX_HEADERS });
+        }
+        Err(error) => return Err(RequestError::Malformed { problem: error.to_string() }),
+    };
+    let headers = head.headers.iter().map(|header| (header.name.to_owned(), header.value.to_vec())).collect();
+    let request = Request {
+        method: head.method.unwrap_or_default().to_owned(),
+        target: head.path.unwrap_or_default().to_owned(),
+        minor_version: head.version.unwrap_or_default(),
+        headers,
+    };
+    check(&request)?;
+    Ok(Step::Done { used, value: request })
+}
+
+/// What Go's server refuses before anybody sees the request (golang/go `net/http/server.go`).
+fn check(request: &Request) -> Result<(), RequestError> {
+    let hosts = request.values("Host").count();
+    if hosts == 0 && request.minor_version >= 1 {
+        return Err(RequestError::NoHost);
+    }
+    if hosts > 1 {
+        return Err(RequestError::ManyHosts);
+    }
+    let target = request.origin_form();
+    let absolute = target.len() != request.target.len();
+    if !absolute && !target.starts_with('/') && target != "*" {
+        return Err(RequestError::Malformed { problem: "target is no path".to_owned() });
+    }
+    Ok(())
+}
+
+/// A head that is no acceptable HTTP request.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// No HTTP/1 request at all: a scanner, or TLS on a plain port.
+    #[error("not an HTTP/1.1 request: {problem}")]
+    Malformed {
+        /// What the parser says; holds nothing of the input.
+        problem: String,
+    },
+    /// HTTP/1.1 demands a Host header.
+    #[error("the request has no Host header")]
+    NoHost,
+    /// More than one Host header.
+    #[error("the request has more than one Host header")]
+    ManyHosts,
+    /// A head without an end; also more early data than the server takes.
+    #[error("the request head is longer than {limit} bytes")]
+    HeadTooLarge {
+        /// The limit.
+        limit: usize,
+    },
+    /// A head of endless headers.
+    #[error("the request has more than {limit} headers")]
+    TooManyHeaders {
+        /// The limit.
+        limit: usize,
+    },
+}
+
+impl RequestError {
+    /// The answer, as Go's server words it; the connection is closed behind it.
+    pub fn response(&self) -> Vec<u8> {
+        match self {
+            Self::Malformed { .. } => plain_error("400 Bad Request"),
+            Self::NoHost => plain_error("400 Bad Request: missing required Host header"),
+            Self::ManyHosts => plain_error("400 Bad Request: too many Host headers"),
+            Self::HeadTooLarge { .. } | Self::TooManyHeaders { .. } => {
+                plain_error("431 Request Header Fields Too Large")
+            }
+        }
+    }
+}
