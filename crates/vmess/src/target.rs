@@ -84,6 +84,77 @@ impl From<SocketAddr> for Target {
     }
 }
 
+/// How an address is marked on the wire (v2fly/v2ray-core `proxy/vmess/encoding/encoding.go`).
+const IPV4: u8 = 1;
+const DOMAIN: u8 = 2;
+const IPV6: u8 = 3;
+
+impl Target {
+    /// Appends the wire form: port, kind, address.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.port.to_be_bytes());
+        match &self.address {
+            Address::Ip(IpAddr::V4(ip)) => {
+                out.push(IPV4);
+                out.extend_from_slice(&ip.octets());
+            }
+            Address::Ip(IpAddr::V6(ip)) => {
+                out.push(IPV6);
+                out.extend_from_slice(&ip.octets());
+            }
+            Address::Domain(domain) => {
+                // A `Domain` has at most 255 bytes.
+                let name = domain.as_str().as_bytes();
+                out.extend([DOMAIN, name.len().try_into().unwrap_or(u8::MAX)]);
+                out.extend_from_slice(name);
+            }
+        }
+    }
+
+    /// Reads the wire form from the start of `input`; also how many bytes it took. An IPv4 address written
+    /// as IPv6 becomes IPv4, and a domain that is an IP address becomes that, as in V2Ray.
+    pub(crate) fn decode(input: &[u8]) -> Result<(Self, usize), TargetError> {
+        let (&[high, low, kind], rest) = input.split_first_chunk().ok_or(TargetError::Short)?;
+        let port = u16::from_be_bytes([high, low]);
+        let (address, used) = match kind {
+            IPV4 => {
+                let octets: &[u8; 4] = rest.first_chunk().ok_or(TargetError::Short)?;
+                (Address::Ip(IpAddr::from(*octets)), 4)
+            }
+            IPV6 => {
+                let octets: &[u8; 16] = rest.first_chunk().ok_or(TargetError::Short)?;
+                (Address::Ip(IpAddr::from(*octets).to_canonical()), 16)
+            }
+            DOMAIN => {
+                let (&len, rest) = rest.split_first().ok_or(TargetError::Short)?;
+                let name = rest.get(..usize::from(len)).ok_or(TargetError::Short)?;
+                let name = std::str::from_utf8(name).map_err(|_| AddressError::Domain)?;
+                (name.parse()?, 1 + usize::from(len))
+            }
+            found => return Err(TargetError::Kind { found }),
+        };
+        Ok((Self { address, port }, 3 + used))
+    }
+}
+
+/// The bytes are no target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TargetError {
+    /// They end before the target does.
+    #[error("the target is cut off")]
+    Short,
+    /// Neither IPv4, IPv6 nor a domain.
+    #[error("address kind {found} is none of 1 (IPv4), 2 (domain) and 3 (IPv6)")]
+    Kind {
+        /// The byte found.
+        found: u8,
+    },
+    /// The domain is none.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+}
+
 /// The text is no address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -100,4 +171,50 @@ pub enum AddressError {
     /// A character that no domain has.
     #[error("a domain holds letters, digits, '-', '.' and '_' only")]
     Domain,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vectors::{bytes, number, text, vectors};
+
+    fn decode(wire: &[u8]) -> Result<String, TargetError> {
+        Target::decode(wire).map(|(target, used)| {
+            assert_eq!(used, wire.len());
+            target.to_string()
+        })
+    }
+
+    #[test]
+    fn targets_are_the_vectors() {
+        for case in vectors("headers")["address"].as_array().unwrap() {
+            let target =
+                Target { address: text(&case["host"]).parse().unwrap(), port: number(&case["port"]) };
+            let wire = bytes(&case["bytes"]);
+            let mut out = Vec::new();
+            target.encode(&mut out);
+            assert_eq!(out, wire);
+            assert_eq!(Target::decode(&wire), Ok((target, wire.len())));
+            for cut in 0..wire.len() {
+                assert_eq!(Target::decode(&wire[..cut]), Err(TargetError::Short), "{case} {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_an_ip_address_is_read_as_one() {
+        assert_eq!(decode(b"\0\x50\x02\x09127.0.0.1").unwrap(), "127.0.0.1:80");
+        assert_eq!(decode(b"\0\x50\x02\x05[::1]").unwrap(), "[::1]:80");
+        assert_eq!(decode(b"\0\x50\x03\0\0\0\0\0\0\0\0\0\0\xff\xff\x0a\0\0\x01").unwrap(), "10.0.0.1:80");
+    }
+
+    #[test]
+    fn what_is_no_target_is_refused() {
+        assert_eq!(decode(b"\0\x50\x02\0"), Err(TargetError::Address(AddressError::Empty)));
+        assert_eq!(decode(b"\0\x50\x02\x03a b"), Err(TargetError::Address(AddressError::Domain)));
+        assert_eq!(decode(b"\0\x50\x02\x02\xff\xfe"), Err(TargetError::Address(AddressError::Domain)));
+        for found in [0, 4, 255] {
+            assert_eq!(decode(&[0, 80, found, 1]), Err(TargetError::Kind { found }));
+        }
+    }
 }

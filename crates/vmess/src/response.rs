@@ -1,0 +1,144 @@
+//! The response's header.
+
+use crate::{
+    CryptoError, MAX_HEADER_LEN, Secrets, Step,
+    aead::{TAG_LEN, aes_gcm, open_in_place},
+    kdf::{kdf12, kdf16, salt, sha256_16},
+};
+use aws_lc_rs::aead::{Aad, Nonce};
+
+/// The length of the response header that [`seal_response`] makes, in bytes.
+pub const RESPONSE_LEN: usize = SEALED_LEN_LEN + MIN_PLAIN_LEN + TAG_LEN;
+
+/// What a response's header tells: little.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Response {
+    /// The command; 0 is none. 1 (switch account) and all others are ignored, here as in sing-box.
+    pub command: u8,
+}
+
+/// The wire form of the response to a request with these secrets: no options, no command.
+///
+/// # Errors
+/// When the crypto library fails.
+pub fn seal_response(secrets: &Secrets) -> Result<[u8; RESPONSE_LEN], CryptoError> {
+    let (key, iv) = (sha256_16(&secrets.body_key), sha256_16(&secrets.body_iv));
+    let mut out = [0; RESPONSE_LEN];
+    let (len, plain) = out.split_at_mut(SEALED_LEN_LEN);
+    // The length 4, big-endian.
+    len[1] = 4;
+    plain[0] = secrets.response_auth;
+    for (part, key_salt, nonce_salt) in [
+        (len, salt::RESPONSE_LEN_KEY, salt::RESPONSE_LEN_NONCE),
+        (plain, salt::RESPONSE_KEY, salt::RESPONSE_NONCE),
+    ] {
+        let nonce = Nonce::assume_unique_for_key(kdf12(&iv, &[nonce_salt]));
+        let (text, tag) = part.split_at_mut(part.len() - TAG_LEN);
+        let made =
+            aes_gcm(&kdf16(&key, &[key_salt]))?.seal_in_place_separate_tag(nonce, Aad::empty(), text)?;
+        tag.copy_from_slice(made.as_ref());
+    }
+    Ok(out)
+}
+
+/// Opens the response to a request with these secrets. The option byte, a command and everything behind
+/// them are skipped.
+///
+/// # Errors
+/// See [`ResponseError`].
+pub fn open_response(input: &[u8], secrets: &Secrets) -> Result<Step<Response>, ResponseError> {
+    let (key, iv) = (sha256_16(&secrets.body_key), sha256_16(&secrets.body_iv));
+    let Some(sealed_len) = input.first_chunk::<SEALED_LEN_LEN>() else { return Ok(Step::NeedMore) };
+    let mut sealed_len = *sealed_len;
+    let length_key = aes_gcm(&kdf16(&key, &[salt::RESPONSE_LEN_KEY]))?;
+    let length_nonce = kdf12(&iv, &[salt::RESPONSE_LEN_NONCE]);
+    let len = match open_in_place(&length_key, length_nonce, &[], &mut sealed_len) {
+        Some([high, low]) => usize::from(u16::from_be_bytes([*high, *low])),
+        _ => return Err(ResponseError::NotOurs),
+    };
+    if !(MIN_PLAIN_LEN..=MAX_HEADER_LEN).contains(&len) {
+        return Err(ResponseError::Length { found: len });
+    }
+    let used = SEALED_LEN_LEN + len + TAG_LEN;
+    let Some(sealed) = input.get(SEALED_LEN_LEN..used) else { return Ok(Step::NeedMore) };
+    let mut sealed = sealed.to_vec();
+    let header_key = aes_gcm(&kdf16(&key, &[salt::RESPONSE_KEY]))?;
+    let header_nonce = kdf12(&iv, &[salt::RESPONSE_NONCE]);
+    match open_in_place(&header_key, header_nonce, &[], &mut sealed) {
+        Some([auth, _options, command, _command_len, ..]) if *auth == secrets.response_auth => {
+            Ok(Step::Done { used, value: Response { command: *command } })
+        }
+        Some(_) => Err(ResponseError::Auth),
+        None => Err(ResponseError::Damaged),
+    }
+}
+
+/// The sealed length in front of the sealed header.
+const SEALED_LEN_LEN: usize = 2 + TAG_LEN;
+
+/// Response auth, options, command, the command's length.
+const MIN_PLAIN_LEN: usize = 4;
+
+/// Why a response is refused: the server's fault, or that of somebody on the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ResponseError {
+    /// The first bytes do not open.
+    #[error("the answer is not a VMess response to our request: it is damaged, or no VMess server sent it")]
+    NotOurs,
+    /// The rest does not open.
+    #[error("the response's header is damaged")]
+    Damaged,
+    /// The response answers another request.
+    #[error("the response has another authentication byte than our request")]
+    Auth,
+    /// Too short to be one, or absurdly long.
+    #[error("the response's header has {found} bytes, expected {MIN_PLAIN_LEN} to {MAX_HEADER_LEN}")]
+    Length {
+        /// Its length.
+        found: usize,
+    },
+    /// Our own failure.
+    #[error("cannot open the response")]
+    Crypto(#[from] CryptoError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vectors::{bytes, secrets, vectors};
+
+    #[test]
+    fn responses_are_the_vectors() {
+        let v = vectors("headers");
+        let secrets = secrets(&v["response_keys"]);
+        let cases = v["response_header"].as_array().unwrap();
+        assert_eq!(seal_response(&secrets).unwrap().as_slice(), bytes(&cases[0]["sealed"]));
+        for case in cases {
+            let sealed = bytes(&case["sealed"]);
+            for cut in 0..sealed.len() {
+                assert_eq!(open_response(&sealed[..cut], &secrets), Ok(Step::NeedMore), "{cut}");
+            }
+            let done = Step::Done { used: sealed.len(), value: Response { command: 0 } };
+            assert_eq!(open_response(&sealed, &secrets), Ok(done.clone()));
+            assert_eq!(open_response(&[sealed, vec![0; 9]].concat(), &secrets), Ok(done));
+        }
+    }
+
+    #[test]
+    fn a_response_that_is_not_ours_is_refused() {
+        let mut secrets = secrets(&vectors("headers")["response_keys"]);
+        let sealed = seal_response(&secrets).unwrap();
+        for at in 0..sealed.len() {
+            let mut damaged = sealed;
+            damaged[at] ^= 1;
+            let expected = if at < 18 { ResponseError::NotOurs } else { ResponseError::Damaged };
+            assert_eq!(open_response(&damaged, &secrets), Err(expected));
+        }
+        secrets.response_auth ^= 1;
+        assert_eq!(open_response(&sealed, &secrets), Err(ResponseError::Auth));
+        secrets.body_key[0] ^= 1;
+        assert_eq!(open_response(&sealed, &secrets), Err(ResponseError::NotOurs));
+    }
+}
