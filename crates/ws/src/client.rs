@@ -191,7 +191,7 @@ fn encode_path(path: &[u8]) -> String {
     let as_is = |byte: u8| is_path_byte(byte) || b"!'()*[]%".contains(&byte);
     let mut out = String::new();
     if decoded.is_some() && path.iter().all(|&byte| as_is(byte)) {
-        path.iter().for_each(|&byte| out.push(char::from(byte)));
+        out.extend(path.iter().map(|&byte| char::from(byte)));
         return out;
     }
     for byte in decoded.unwrap_or_else(|| path.to_vec()) {

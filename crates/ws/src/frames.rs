@@ -99,7 +99,7 @@ pub(crate) struct Frames {
     remaining: u64,
     /// The part of a control payload that came in an earlier read.
     control: Option<Box<ControlPayload>>,
-    idle_frames: u32,
+    idle: u32,
     limits: Limits,
 }
 
@@ -141,14 +141,14 @@ impl Frames {
             key: [0; 4],
             remaining: 0,
             control: None,
-            idle_frames: 0,
+            idle: 0,
             limits,
         }
     }
 
     /// Forgets the control and empty frames counted so far.
     pub(crate) fn tick(&mut self) {
-        self.idle_frames = 0;
+        self.idle = 0;
     }
 
     pub(crate) fn has_ended(&self) -> bool {
@@ -272,7 +272,7 @@ impl Frames {
                     self.count_idle_frame()?;
                     return Ok(Begun::Empty(kind));
                 }
-                self.idle_frames = self.idle_frames.saturating_sub(1);
+                self.idle = self.idle.saturating_sub(1);
                 self.phase = Phase::Data;
             }
             Opening::Control(opcode) => {
@@ -285,10 +285,10 @@ impl Frames {
 
     fn count_idle_frame(&mut self) -> Result<(), Violation> {
         let limit = self.limits.max_idle_frames;
-        if self.idle_frames >= limit {
+        if self.idle >= limit {
             return Err(Violation::Flood { limit });
         }
-        self.idle_frames += 1;
+        self.idle += 1;
         Ok(())
     }
 
