@@ -94,9 +94,11 @@ pub struct HeaderEntropy {
 impl HeaderEntropy {
     /// From 28 random bytes.
     pub fn from_random(random: [u8; 28]) -> Self {
-        let [a, b, c, d, rest @ ..] = random;
-        let [e, f, g, h, i, j, k, l, padding_len, padding @ ..] = rest;
-        Self { auth_random: [a, b, c, d], nonce: [e, f, g, h, i, j, k, l], padding_len, padding }
+        let mut this = Self { auth_random: [0; 4], nonce: [0; 8], padding_len: random[12], padding: [0; 15] };
+        this.auth_random.copy_from_slice(&random[..4]);
+        this.nonce.copy_from_slice(&random[4..12]);
+        this.padding.copy_from_slice(&random[13..]);
+        this
     }
 }
 

@@ -99,7 +99,7 @@ pub(crate) fn md5(parts: &[&[u8]]) -> [u8; 16] {
     hash.finalize().into()
 }
 
-/// ChaCha20's 32-byte key from a 16-byte one (v2fly/v2ray-core `proxy/vmess/encoding/auth.go`).
+/// A 32-byte key for `ChaCha20` from a 16-byte one (v2fly/v2ray-core `proxy/vmess/encoding/auth.go`).
 pub(crate) fn chacha_key(key: &[u8; 16]) -> Zeroizing<[u8; 32]> {
     let mut long = Zeroizing::new([0; 32]);
     let mut half = md5(&[key]);

@@ -157,6 +157,12 @@ mod tests {
         }
     }
 
+    /// For people who read `cargo test -- --nocapture`; machines differ too much to assert on.
+    #[expect(clippy::print_stdout, reason = "a measurement to read")]
+    fn report(line: fmt::Arguments<'_>) {
+        println!("{line}");
+    }
+
     #[test]
     fn ten_thousand_users_are_searched_whole() {
         let id = |n: u32| {
@@ -170,11 +176,11 @@ mod tests {
             let auth_id = CmdKey::new(&id(n)).auth_id(1_700_000_000, [1, 2, 3, 4]);
             let started = std::time::Instant::now();
             let found = users.find(auth_id);
-            println!("user {n} of 10,000 found in {:?}", started.elapsed());
+            report(format_args!("user {n} of 10,000 found in {:?}", started.elapsed()));
             let user = UserIndex(usize::try_from(n).unwrap());
             assert_eq!(found, Some(Found { user, time: 1_700_000_000 }));
         }
-        println!("{} bytes of key schedule a user", size_of::<Aes128Dec>());
+        report(format_args!("{} bytes of key schedule a user", size_of::<Aes128Dec>()));
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub(super) enum Sizes {
     Raw,
     /// Two bytes.
     Plain,
-    /// Two bytes, XORed with a number from SHAKE128.
+    /// Two bytes, XOR a number from SHAKE128.
     Masked,
     /// Two bytes less a tag, sealed.
     Sealed(Cipher),

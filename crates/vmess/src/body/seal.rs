@@ -116,13 +116,14 @@ impl ChunkSealer {
         }
         padding_field.copy_from_slice(&padding_random[..padding]);
         // `max_payload` leaves room for tag and padding in 16 bits.
-        let size = u16::try_from(payload.len() + tag + padding).unwrap_or(u16::MAX);
+        let size = |len: usize| u16::try_from(len).unwrap_or(u16::MAX);
+        let len = payload.len() + tag + padding;
         if let Sizes::Sealed(cipher) = &mut self.0.sizes {
             let (size_text, size_tag) = size_field.split_at_mut(2);
-            size_text.copy_from_slice(&(size - TAG_LEN as u16).to_be_bytes());
+            size_text.copy_from_slice(&size(len - TAG_LEN).to_be_bytes());
             seal(cipher.next(), size_text, size_tag)?;
         } else {
-            size_field.copy_from_slice(&(size ^ mask).to_be_bytes());
+            size_field.copy_from_slice(&(size(len) ^ mask).to_be_bytes());
         }
         Ok(start..end)
     }
