@@ -1,2 +1,3 @@
 //! wsray.
+pub mod inbound;
 pub mod transport;

@@ -1,0 +1,3 @@
+//! The socks inbound.
+
+pub mod wire;
