@@ -1,4 +1,5 @@
 //! Who is it, where to: what accepts sessions.
 
 pub mod accounts;
+pub mod http;
 pub mod socks;

@@ -1,0 +1,3 @@
+//! The http inbound.
+
+pub mod wire;
