@@ -14,7 +14,7 @@ use wsray_ws::{
 use crate::Echo;
 
 /// How long a case may stay silent.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The name under which the reports are filed.
 const AGENT: &str = "wsray";

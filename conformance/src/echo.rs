@@ -3,8 +3,8 @@
 use std::io;
 
 use wsray_ws::{
-    Control, Event, FrameReader, Kind, Limits, MAX_HEADER_BYTES, Role, TextPolicy, Violation, close_payload, control,
-    seal,
+    Control, Event, FrameReader, Kind, Limits, MAX_HEADER_BYTES, Role, TextPolicy, Violation, close_payload,
+    control, seal,
 };
 
 /// The longest message that is echoed. The largest of the cases (9.1.6, 9.2.6) have 16 MiB.

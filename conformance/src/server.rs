@@ -12,7 +12,7 @@ use wsray_ws::{Role, ServerOptions, Step, server};
 use crate::Echo;
 
 /// How long a silent peer is kept, and how long we wait for its end after our close frame.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The Date of refusals; a test needs no clock for it.
 const DATE: &str = "Thu, 01 Jan 1970 00:00:00 GMT";
