@@ -118,8 +118,6 @@ pub fn seal_request(
     entropy: &HeaderEntropy,
     now: u64,
 ) -> Result<Vec<u8>, CryptoError> {
-    let auth_id = cmd_key.auth_id(now, entropy.auth_random);
-    let keys = HeaderKeys { cmd_key, auth_id: &auth_id, nonce: &entropy.nonce };
     let padding_len = entropy.padding_len & 15;
     let mut plain = Zeroizing::new(Vec::with_capacity(FIXED_PLAIN_LEN + 300));
     plain.push(VERSION);
@@ -143,14 +141,24 @@ pub fn seal_request(
     plain.extend_from_slice(&entropy.padding[..usize::from(padding_len)]);
     let sum = fnv1a(&plain);
     plain.extend_from_slice(&sum.to_be_bytes());
+    seal_plain(cmd_key, &plain, cmd_key.auth_id(now, entropy.auth_random), entropy.nonce)
+}
 
+/// Seals any plaintext, of at most 65535 bytes, as a header.
+pub(crate) fn seal_plain(
+    cmd_key: &CmdKey,
+    plain: &[u8],
+    auth_id: [u8; AUTH_ID_LEN],
+    nonce: [u8; 8],
+) -> Result<Vec<u8>, CryptoError> {
+    let keys = HeaderKeys { cmd_key, auth_id: &auth_id, nonce: &nonce };
     let mut out = Vec::with_capacity(FIXED_LEN + plain.len() + TAG_LEN);
     out.extend_from_slice(&auth_id);
-    // At most 41 + 259 + 15 + 4 bytes.
+    // A request has at most 40 + 259 + 15 + 4 bytes.
     let len = u16::try_from(plain.len()).unwrap_or(u16::MAX);
     keys.seal(salt::REQUEST_LEN_KEY, salt::REQUEST_LEN_NONCE, &len.to_be_bytes(), &mut out)?;
-    out.extend_from_slice(&entropy.nonce);
-    keys.seal(salt::REQUEST_KEY, salt::REQUEST_NONCE, &plain, &mut out)?;
+    out.extend_from_slice(&nonce);
+    keys.seal(salt::REQUEST_KEY, salt::REQUEST_NONCE, plain, &mut out)?;
     Ok(out)
 }
 

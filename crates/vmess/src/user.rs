@@ -3,10 +3,11 @@
 use crate::{
     UserId,
     kdf::{kdf16, md5, salt},
+    keyring::Keyring,
 };
 use aes::{
-    Aes128Dec, Aes128Enc,
-    cipher::{BlockCipherDecrypt, BlockCipherEncrypt, KeyInit},
+    Aes128Enc,
+    cipher::{BlockCipherEncrypt, KeyInit},
 };
 use std::fmt;
 use zeroize::{Zeroize, Zeroizing};
@@ -67,8 +68,8 @@ pub struct UserIndex(pub usize);
 /// The users of an inbound. Each costs about 200 bytes; a search costs one AES block for each of them.
 #[derive(Clone, Default)]
 pub struct Users {
-    /// The expanded keys of the auth IDs, side by side: all that a search reads.
-    auth_id_keys: Vec<Aes128Dec>,
+    /// The keys of the auth IDs: all that a search reads.
+    auth_id_keys: Keyring,
     cmd_keys: Vec<CmdKey>,
 }
 
@@ -76,7 +77,10 @@ impl Users {
     /// These users, numbered from 0. Of two with the same id the first is found.
     pub fn new(ids: impl IntoIterator<Item = UserId>) -> Self {
         let cmd_keys: Vec<_> = ids.into_iter().map(|id| CmdKey::new(&id)).collect();
-        let auth_id_keys = cmd_keys.iter().map(|key| Aes128Dec::new((&*key.auth_id_key()).into())).collect();
+        let mut auth_id_keys = Keyring::default();
+        for key in &cmd_keys {
+            auth_id_keys.push(&key.auth_id_key());
+        }
         Self { auth_id_keys, cmd_keys }
     }
 
@@ -93,18 +97,15 @@ impl Users {
     /// The user who made this auth ID and the time in it (Unix seconds). All users are tried, whoever it
     /// is, so that the time taken tells nothing.
     pub(crate) fn find(&self, auth_id: [u8; AUTH_ID_LEN]) -> Option<Found> {
-        let block = auth_id.into();
         let mut found = None;
-        let mut plain = block;
-        for (index, key) in self.auth_id_keys.iter().enumerate() {
-            key.decrypt_block_b2b(&block, &mut plain);
+        self.auth_id_keys.decrypt(auth_id, |index, plain| {
             // A time before the year 36800 has three zero bytes in front; a wrong key gives them once in
             // 16 million, so that the sum is hardly ever computed.
             if plain[..3] == [0; 3] && plain[12..] == crc32fast::hash(&plain[..12]).to_be_bytes() {
                 let time = plain[..8].iter().fold(0, |time, &byte| time << 8 | u64::from(byte));
                 found = found.or(Some(Found { user: UserIndex(index), time }));
             }
-        }
+        });
         found
     }
 
@@ -180,7 +181,6 @@ mod tests {
             let user = UserIndex(usize::try_from(n).unwrap());
             assert_eq!(found, Some(Found { user, time: 1_700_000_000 }));
         }
-        report(format_args!("{} bytes of key schedule a user", size_of::<Aes128Dec>()));
     }
 
     #[test]
