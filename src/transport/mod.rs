@@ -1,3 +1,15 @@
 //! Getting a byte stream: TCP, PROXY protocol, TLS, WebSocket.
 
+mod accept;
+mod channel;
+mod connect;
+mod plain;
 pub mod proxy_protocol;
+mod socket;
+mod tls;
+
+pub use accept::{AcceptError, Accepted, Acceptor};
+pub use channel::{CLOSE_LINGER, Channel, ChannelEnd, HandshakeError, Incoming};
+pub use connect::{ConnectError, Connector, HANDSHAKE_TIMEOUT, TlsDial, connect_any, resolve};
+pub use plain::Plain;
+pub use socket::Socket;

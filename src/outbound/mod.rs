@@ -1,0 +1,100 @@
+//! Ways out: each makes an endpoint for a session.
+
+mod freedom;
+mod udp;
+mod vmess;
+
+use std::sync::Arc;
+
+use tokio::time::{Duration, timeout};
+
+use crate::{
+    relay::FirstPayload,
+    session::Session,
+    stream::{BoxEndpoint, Cut, Endpoint, Layout, Read},
+    transport::ConnectError,
+};
+
+pub use freedom::Freedom;
+pub use udp::UdpEndpoint;
+pub use vmess::{VmessOutbound, VmessServer, VmessUser};
+
+/// A configured way out.
+#[derive(Debug)]
+pub struct Outbound {
+    /// Its name in rules and in the access log.
+    pub tag: Option<Arc<str>>,
+    /// What it does.
+    pub kind: OutboundKind,
+}
+
+/// What an outbound does with a session.
+#[derive(Debug)]
+pub enum OutboundKind {
+    /// Sends it to a VMess server.
+    Vmess(VmessOutbound),
+    /// Connects to the target itself.
+    Freedom(Freedom),
+    /// Ends it.
+    Blackhole {
+        /// Answer `403 Forbidden` first.
+        http_response: bool,
+    },
+}
+
+/// A session's other side.
+pub struct Connected {
+    /// The endpoint.
+    pub endpoint: BoxEndpoint,
+    /// What of the inbound's payload it has been given.
+    pub first: FirstPayload,
+}
+
+/// Why a session has no other side.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OutboundError {
+    /// No stream to the server or target.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The inbound's stream was cut before anything could be sent.
+    #[error("the inbound was cut first: {0}")]
+    Inbound(Cut),
+    /// The crypto library failed.
+    #[error("{0}")]
+    Crypto(String),
+    /// The outbound is a blackhole.
+    #[error("blackhole")]
+    Blackhole,
+}
+
+impl Outbound {
+    /// Connects a session. `inbound` is read for the first payload where that saves a round trip.
+    ///
+    /// # Errors
+    /// [`OutboundError`].
+    pub async fn connect(
+        &self,
+        session: &Session,
+        inbound: &mut dyn Endpoint,
+    ) -> Result<Connected, OutboundError> {
+        match &self.kind {
+            OutboundKind::Vmess(vmess) => vmess.connect(session, inbound).await,
+            OutboundKind::Freedom(freedom) => freedom.connect(session).await,
+            OutboundKind::Blackhole { .. } => Err(OutboundError::Blackhole),
+        }
+    }
+}
+
+/// What an application says first, waited for so long as to let it speak but not to delay one that listens.
+/// `None`: it is silent.
+async fn first_payload(inbound: &mut dyn Endpoint, layout: Layout) -> Result<Option<Read>, Cut> {
+    match timeout(FIRST_PAYLOAD_WAIT, inbound.read(layout)).await {
+        Ok(read) => read.map(Some),
+        Err(_) => Ok(None),
+    }
+}
+
+/// How long an application that says nothing is waited for
+/// (v2fly/v2ray-core `proxy/vmess/outbound/outbound.go`).
+const FIRST_PAYLOAD_WAIT: Duration = Duration::from_millis(100);

@@ -1,0 +1,219 @@
+//! Sends sessions to a VMess server: header and first payload in the first flight, as early data where configured.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use rand::{Rng, RngExt};
+use tokio::time::{Instant, sleep};
+use wsray_vmess::{
+    AesHardware, ChunkSealer, CmdKey, Command, Direction, HeaderEntropy, Network, Options, Request, Secrets, Security,
+    SecurityChoice, outbound_options, seal_request,
+};
+
+use super::{Connected, OutboundError, first_payload};
+use crate::{
+    relay::FirstPayload,
+    session::Session,
+    stream::{Endpoint, Layout, Read},
+    transport::{Channel, ConnectError, Connector, HANDSHAKE_TIMEOUT},
+    vmess::{ServerHabits, VmessStream},
+};
+
+/// A VMess client.
+#[derive(Debug)]
+pub struct VmessOutbound {
+    /// Taken in turn; at least one.
+    pub servers: Vec<VmessServer>,
+    /// Which is next.
+    pub next: AtomicUsize,
+}
+
+/// A server and who we are to it.
+#[derive(Debug)]
+pub struct VmessServer {
+    /// The way to it.
+    pub connector: Connector,
+    /// Taken in turn; at least one.
+    pub users: Vec<VmessUser>,
+    /// What we have learnt about it.
+    pub habits: Arc<ServerHabits>,
+}
+
+/// Who we are to a server.
+#[derive(Debug)]
+pub struct VmessUser {
+    /// The user's key.
+    pub cmd_key: CmdKey,
+    /// Which cipher protects the body.
+    pub security: SecurityChoice,
+    /// Chunk lengths are encrypted.
+    pub authenticated_length: bool,
+}
+
+/// The pauses before each attempt to reach a server (v2fly/v2ray-core `proxy/vmess/outbound/outbound.go`).
+const ATTEMPTS: [Duration; 5] = [
+    Duration::ZERO,
+    Duration::from_millis(200),
+    Duration::from_millis(400),
+    Duration::from_millis(600),
+    Duration::from_millis(800),
+];
+
+impl VmessOutbound {
+    /// Asks the server for a session. The connection is made while the application is given the time to speak;
+    /// what it says goes along with the header.
+    ///
+    /// # Errors
+    /// [`OutboundError`].
+    pub async fn connect(
+        &self,
+        session: &Session,
+        inbound: &mut dyn Endpoint,
+    ) -> Result<Connected, OutboundError> {
+        let turn = self.next.fetch_add(1, Ordering::Relaxed);
+        let server = &self.servers[turn % self.servers.len()];
+        let user = &server.users[turn / self.servers.len() % server.users.len()];
+        let mut first = None;
+        for pause in ATTEMPTS {
+            sleep(pause).await;
+            match server.attempt(session, user, inbound, &mut first).await {
+                Err(OutboundError::Connect(error)) if error.is_transient() && pause != ATTEMPTS[4] => {}
+                result => return result,
+            }
+        }
+        Err(OutboundError::Crypto("no attempt was made".to_owned()))
+    }
+}
+
+impl VmessServer {
+    async fn attempt(
+        &self,
+        session: &Session,
+        user: &VmessUser,
+        inbound: &mut dyn Endpoint,
+        first: &mut Option<Said>,
+    ) -> Result<Connected, OutboundError> {
+        let crypto = |error: wsray_vmess::CryptoError| OutboundError::Crypto(error.to_string());
+        let request = user.request(session);
+        let mut sealer = ChunkSealer::new(&request, Direction::Request).map_err(crypto)?;
+        let deadline = Instant::now() + HANDSHAKE_TIMEOUT;
+        let said = async {
+            if first.is_none() {
+                let read = first_payload(inbound, first_layout(&sealer)).await;
+                *first = Some(Said::new(read.map_err(OutboundError::Inbound)?));
+            }
+            Ok(())
+        };
+        let (channel, ()) = tokio::try_join!(self.dial(deadline), said)?;
+        let mut channel = channel;
+        let said = first.get_or_insert(Said::NOTHING);
+        let mut opening = user.open(&request).map_err(crypto)?;
+        said.seal_onto(&mut sealer, &mut opening)?;
+        let early = if self.connector.sends_early_data() {
+            self.connector.upgrade(&mut channel, &opening, deadline).await?
+        } else {
+            0
+        };
+        channel.queue(&opening[early..]).map_err(OutboundError::Inbound)?;
+        let stream = VmessStream::client(channel, &request, sealer, Arc::clone(&self.habits)).map_err(crypto)?;
+        let first = FirstPayload { bytes: said.len() as u64, ended: said.ended };
+        Ok(Connected { endpoint: Box::new(stream), first })
+    }
+
+    /// Connects as far as is possible without knowing what will be sent.
+    async fn dial(&self, deadline: Instant) -> Result<Channel, OutboundError> {
+        let mut channel = self.connector.open(deadline).await?;
+        if !self.connector.sends_early_data() {
+            self.connector.upgrade(&mut channel, &[], deadline).await?;
+        }
+        Ok::<_, ConnectError>(channel).map_err(Into::into)
+    }
+}
+
+impl VmessUser {
+    fn request(&self, session: &Session) -> Request {
+        let (security, mut options) = outbound_options(self.security, session.network, aes_hardware());
+        if self.authenticated_length && security != Security::None {
+            options = options | Options::AUTHENTICATED_LENGTH;
+        }
+        let mut secrets = Secrets { body_key: [0; 16], body_iv: [0; 16], response_auth: 0 };
+        let mut random = rand::rng();
+        random.fill_bytes(&mut secrets.body_key);
+        random.fill_bytes(&mut secrets.body_iv);
+        secrets.response_auth = random.random();
+        let target = session.target.clone();
+        let command = match session.network {
+            Network::Tcp => Command::Tcp(target),
+            Network::Udp => Command::Udp(target),
+        };
+        Request { secrets, options, security, command }
+    }
+
+    /// The sealed header.
+    fn open(&self, request: &Request) -> Result<Vec<u8>, wsray_vmess::CryptoError> {
+        let mut random = [0; 28];
+        rand::rng().fill_bytes(&mut random);
+        seal_request(&self.cmd_key, request, &HeaderEntropy::from_random(random), unix_seconds())
+    }
+}
+
+/// What the application said before the header went out; kept as it is, since every attempt seals it anew.
+struct Said {
+    pieces: Vec<Vec<u8>>,
+    ended: bool,
+}
+
+impl Said {
+    const NOTHING: Self = Self { pieces: Vec::new(), ended: false };
+
+    fn new(read: Option<Read>) -> Self {
+        match read {
+            Some(Read::Data(batch)) => Self { pieces: batch.pieces().map(<[u8]>::to_vec).collect(), ended: false },
+            Some(Read::End) => Self { pieces: Vec::new(), ended: true },
+            None => Self::NOTHING,
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.pieces.iter().map(Vec::len).sum()
+    }
+
+    fn seal_onto(&self, sealer: &mut ChunkSealer, out: &mut Vec<u8>) -> Result<(), OutboundError> {
+        let mut padding = [0; 64];
+        for piece in &self.pieces {
+            rand::rng().fill_bytes(&mut padding);
+            let mut chunk = vec![0; sealer.head_len() + piece.len() + sealer.tail_max()];
+            let payload = sealer.head_len()..sealer.head_len() + piece.len();
+            chunk[payload.clone()].copy_from_slice(piece);
+            let sealed = sealer.seal(&mut chunk, payload, &padding);
+            out.extend_from_slice(&chunk[sealed.map_err(|error| OutboundError::Crypto(error.to_string()))?]);
+        }
+        Ok(())
+    }
+}
+
+/// One slot's worth: the first payload is cut as the sealer wants it.
+fn first_layout(sealer: &ChunkSealer) -> Layout {
+    Layout { head: sealer.head_len(), payload: sealer.max_payload(), tail: sealer.tail_max() }
+}
+
+/// Whether the CPU computes AES, as V2Ray asks it for `auto` (v2fly/v2ray-core `common/protocol/headers.go`).
+fn aes_hardware() -> AesHardware {
+    #[cfg(target_arch = "x86_64")]
+    let present = std::arch::is_x86_feature_detected!("aes") && std::arch::is_x86_feature_detected!("pclmulqdq");
+    #[cfg(target_arch = "aarch64")]
+    let present = std::arch::is_aarch64_feature_detected!("aes");
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let present = false;
+    if present { AesHardware::Present } else { AesHardware::Absent }
+}
+
+/// The clock that auth IDs carry.
+pub fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

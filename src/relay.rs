@@ -1,0 +1,294 @@
+//! Moves both directions of a session until both are complete, one is cut, or nothing moves any more.
+
+use std::{
+    fmt,
+    future::poll_fn,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
+
+use crate::stream::{BoxEndpoint, Cut, Endpoint, Read};
+
+/// When a session that does not move is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdleTimeouts {
+    /// While both directions are open, and while one is unless the policy says otherwise.
+    pub both: Duration,
+    /// While only the way up (application to origin) is open.
+    pub uplink_only: Option<Duration>,
+    /// While only the way down is open.
+    pub downlink_only: Option<Duration>,
+}
+
+/// What a session moved, and how it ended.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Payload bytes from the inbound to the outbound.
+    pub up: u64,
+    /// Payload bytes from the outbound to the inbound.
+    pub down: u64,
+    /// How it ended.
+    pub ending: Ending,
+}
+
+/// How a session ended.
+#[derive(Debug)]
+pub enum Ending {
+    /// Both directions said that they were complete.
+    Complete,
+    /// The peer of one side left when its own direction was complete.
+    Left(Whose),
+    /// One side's stream was cut; the other has been reset.
+    Cut(Whose, Cut),
+    /// Nothing moved for too long.
+    Idle,
+}
+
+/// One of the two sides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// The side that opened the session.
+    Inbound,
+    /// The side that it was opened to.
+    Outbound,
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Complete => f.write_str("complete"),
+            Self::Left(Whose::Inbound) => f.write_str("complete, the inbound's peer left"),
+            Self::Left(Whose::Outbound) => f.write_str("complete, the outbound's peer left"),
+            Self::Cut(Whose::Inbound, cut) => write!(f, "cut on the inbound's side: {cut}"),
+            Self::Cut(Whose::Outbound, cut) => write!(f, "cut on the outbound's side: {cut}"),
+            Self::Idle => f.write_str("idle for too long"),
+        }
+    }
+}
+
+/// Moves `up` (inbound to outbound) and down. `up_ended`: the inbound's stream is over already, and what it held
+/// has been given to the outbound.
+pub async fn relay(
+    mut inbound: BoxEndpoint,
+    mut outbound: BoxEndpoint,
+    up: FirstPayload,
+    timeouts: IdleTimeouts,
+) -> Outcome {
+    let mut up_lane = Lane { state: LaneState::Flowing, bytes: up.bytes };
+    if up.ended {
+        outbound.finish();
+        up_lane.state = LaneState::Finishing;
+    }
+    let mut relay = Relay {
+        up: up_lane,
+        down: Lane { state: LaneState::Flowing, bytes: 0 },
+        timeouts,
+        moved: Instant::now(),
+    };
+    let mut idle = std::pin::pin!(sleep_until(relay.deadline(&*inbound, &*outbound)));
+    let ending = poll_fn(|cx| relay.poll(cx, &mut *inbound, &mut *outbound, idle.as_mut())).await;
+    let outcome = Outcome { up: relay.up.bytes, down: relay.down.bytes, ending };
+    close(inbound, outbound, &outcome.ending).await;
+    outcome
+}
+
+/// What the outbound was given before the relay began.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FirstPayload {
+    /// How many bytes.
+    pub bytes: u64,
+    /// The inbound's stream ended with them.
+    pub ended: bool,
+}
+
+struct Relay {
+    up: Lane,
+    down: Lane,
+    timeouts: IdleTimeouts,
+    /// When a byte last moved.
+    moved: Instant,
+}
+
+/// One direction.
+struct Lane {
+    state: LaneState,
+    bytes: u64,
+}
+
+enum LaneState {
+    Flowing,
+    /// The source ended; the end is being passed on.
+    Finishing,
+    Done,
+    /// The sink takes nothing any more. What the other direction still holds is delivered.
+    Blocked,
+}
+
+impl Lane {
+    /// Moves until something would block; `Err`: the source was cut.
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut dyn Endpoint,
+        sink: &mut dyn Endpoint,
+        moved: &mut bool,
+    ) -> Poll<Result<(), Cut>> {
+        loop {
+            match &self.state {
+                LaneState::Flowing => {
+                    if ready!(sink.poll_flush(cx)).is_err() {
+                        self.state = LaneState::Blocked;
+                        continue;
+                    }
+                    match ready!(source.poll_read(cx, sink.layout()))? {
+                        Read::Data(batch) => {
+                            *moved = true;
+                            self.bytes += batch.len() as u64;
+                            if sink.send(batch).is_err() {
+                                self.state = LaneState::Blocked;
+                            }
+                        }
+                        Read::End => {
+                            *moved = true;
+                            sink.finish();
+                            self.state = LaneState::Finishing;
+                        }
+                    }
+                }
+                LaneState::Finishing => {
+                    self.state = match ready!(sink.poll_flush(cx)) {
+                        Ok(()) => LaneState::Done,
+                        Err(_) => LaneState::Blocked,
+                    };
+                }
+                LaneState::Done | LaneState::Blocked => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+
+    fn is_flowing(&self) -> bool {
+        matches!(self.state, LaneState::Flowing)
+    }
+
+    fn is_blocked(&self) -> bool {
+        matches!(self.state, LaneState::Blocked)
+    }
+}
+
+impl Relay {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        inbound: &mut dyn Endpoint,
+        outbound: &mut dyn Endpoint,
+        mut idle: Pin<&mut Sleep>,
+    ) -> Poll<Ending> {
+        let mut moved = false;
+        let up = self.up.poll(cx, inbound, outbound, &mut moved);
+        if let Poll::Ready(Err(cut)) = up {
+            return Poll::Ready(Ending::Cut(Whose::Inbound, cut));
+        }
+        let down = self.down.poll(cx, outbound, inbound, &mut moved);
+        if let Poll::Ready(Err(cut)) = down {
+            return Poll::Ready(Ending::Cut(Whose::Outbound, cut));
+        }
+        if let Some(ending) = self.ended(cx, up.is_ready(), down.is_ready(), inbound, outbound) {
+            return Poll::Ready(ending);
+        }
+        // Answers to pings and TLS's own messages go out even when no payload does.
+        let _ = inbound.poll_flush(cx);
+        let _ = outbound.poll_flush(cx);
+        if moved {
+            self.moved = Instant::now();
+        }
+        self.poll_idle(cx, inbound, outbound, idle.as_mut())
+    }
+
+    fn ended(
+        &mut self,
+        cx: &mut Context<'_>,
+        up: bool,
+        down: bool,
+        inbound: &mut dyn Endpoint,
+        outbound: &mut dyn Endpoint,
+    ) -> Option<Ending> {
+        if up && down {
+            return Some(match (self.up.is_blocked(), self.down.is_blocked()) {
+                (true, _) => Ending::Left(Whose::Outbound),
+                (_, true) => Ending::Left(Whose::Inbound),
+                _ => Ending::Complete,
+            });
+        }
+        if up && matches!(self.up.state, LaneState::Done) && inbound.poll_gone(cx).is_ready() {
+            return Some(Ending::Left(Whose::Inbound));
+        }
+        if down && matches!(self.down.state, LaneState::Done) && outbound.poll_gone(cx).is_ready() {
+            return Some(Ending::Left(Whose::Outbound));
+        }
+        None
+    }
+
+    fn poll_idle(
+        &mut self,
+        cx: &mut Context<'_>,
+        inbound: &mut dyn Endpoint,
+        outbound: &mut dyn Endpoint,
+        mut idle: Pin<&mut Sleep>,
+    ) -> Poll<Ending> {
+        loop {
+            let deadline = self.deadline(inbound, outbound);
+            if deadline < idle.deadline() {
+                idle.as_mut().reset(deadline);
+            }
+            ready!(idle.as_mut().poll(cx));
+            if Instant::now() >= deadline {
+                let half_open = !(self.up.is_flowing() && self.down.is_flowing());
+                return Poll::Ready(if half_open { Ending::Complete } else { Ending::Idle });
+            }
+            idle.as_mut().reset(deadline);
+        }
+    }
+
+    /// When the session is given up if nothing moves until then.
+    fn deadline(&self, inbound: &dyn Endpoint, outbound: &dyn Endpoint) -> Instant {
+        // A peer that could not be told that we are done waits for us to close, as V2Ray does after a second.
+        let unsaid = |sink: &dyn Endpoint| (!sink.half_closes()).then_some(V2RAY_HALF_OPEN);
+        let wait = match (self.up.is_flowing(), self.down.is_flowing()) {
+            (true, true) => None,
+            (true, false) => self.timeouts.uplink_only.or_else(|| unsaid(inbound)),
+            (false, _) => self.timeouts.downlink_only.or_else(|| unsaid(outbound)),
+        };
+        self.moved + wait.unwrap_or(self.timeouts.both)
+    }
+}
+
+/// How long V2Ray keeps one direction alone without traffic (v2fly/v2ray-core `features/policy/policy.go`).
+const V2RAY_HALF_OPEN: Duration = Duration::from_secs(1);
+
+/// How long a goodbye may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a reset overtakes is lost, so it waits a moment for the peer to take what was sent.
+const RESET_GRACE: Duration = Duration::from_millis(100);
+
+async fn close(mut inbound: BoxEndpoint, mut outbound: BoxEndpoint, ending: &Ending) {
+    if matches!(ending, Ending::Complete | Ending::Left(_)) {
+        let both = async {
+            tokio::join!(
+                poll_fn(|cx| inbound.poll_close(cx)),
+                poll_fn(|cx| outbound.poll_close(cx))
+            );
+        };
+        // Whoever does not take our goodbye in time goes without.
+        let _ = timeout(CLOSE_TIMEOUT, both).await;
+        return;
+    }
+    inbound.abort();
+    outbound.abort();
+    let flushed = async { tokio::join!(inbound.flush(), outbound.flush()) };
+    let _ = timeout(CLOSE_TIMEOUT, flushed).await;
+    tokio::time::sleep(RESET_GRACE).await;
+}

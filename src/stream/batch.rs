@@ -1,0 +1,235 @@
+//! Buffers lent from a pool, and the ranges of payload in them.
+//!
+//! An idle session owns no buffer: one is taken when its socket is readable and goes back when the bytes are out.
+//! The buffer used last is lent first, so that a busy pair of sessions stays in the CPU's cache.
+
+use std::{
+    fmt,
+    io::IoSlice,
+    mem,
+    ops::Range,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// A buffer for interactive traffic: one slot of [`Layout`], or one TLS record with its overhead.
+pub const SMALL_BYTES: usize = 18 * 1024;
+
+/// A buffer for bulk: 256 KiB, the knee of cost per byte against bytes per system call, and 8 KiB for the overhead
+/// of the TLS records that 256 KiB are cut into.
+pub const LARGE_BYTES: usize = 264 * 1024;
+
+/// At most this many unused buffers are kept, small and large (4.5 MiB and 8.3 MiB).
+const KEPT: [usize; 2] = [256, 32];
+
+/// Where a pool's buffers go back to.
+#[derive(Default)]
+pub struct Pool {
+    shelves: [Mutex<Vec<Buffer>>; 2],
+}
+
+#[derive(Default)]
+struct Buffer {
+    bytes: Box<[u8]>,
+    ranges: Vec<Range<usize>>,
+}
+
+impl Pool {
+    /// An empty pool.
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// An empty batch over a buffer of at least `bytes` bytes, at most [`LARGE_BYTES`].
+    pub fn batch(self: &Arc<Self>, bytes: usize) -> Batch {
+        let (shelf, size) = if bytes <= SMALL_BYTES { (0, SMALL_BYTES) } else { (1, LARGE_BYTES) };
+        let lent = self.shelves[shelf].lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let fresh = || Buffer { bytes: vec![0; size].into(), ranges: Vec::new() };
+        Batch { buffer: lent.unwrap_or_else(fresh), written: 0, pool: Arc::clone(self) }
+    }
+
+    fn take_back(&self, mut buffer: Buffer) {
+        let shelf = usize::from(buffer.bytes.len() > SMALL_BYTES);
+        let mut shelf_buffers = self.shelves[shelf].lock().unwrap_or_else(PoisonError::into_inner);
+        if shelf_buffers.len() < KEPT[shelf] {
+            buffer.ranges.clear();
+            shelf_buffers.push(buffer);
+        }
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pool")
+    }
+}
+
+/// How a sender wants payload laid out, so that it can seal in place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Bytes left free in front of each piece of payload.
+    pub head: usize,
+    /// The most payload bytes in one piece.
+    pub payload: usize,
+    /// Bytes left free behind each piece.
+    pub tail: usize,
+}
+
+impl Layout {
+    /// No headroom, pieces of any size: a plain socket.
+    pub const FLAT: Self = Self { head: 0, payload: usize::MAX, tail: 0 };
+
+    /// The bytes of one slot.
+    pub fn stride(self) -> usize {
+        self.head.saturating_add(self.payload).saturating_add(self.tail)
+    }
+
+    /// The most payload that a batch laid out this way holds.
+    pub fn room(self) -> usize {
+        if self == Self::FLAT { LARGE_BYTES } else { LARGE_BYTES / self.stride() * self.payload }
+    }
+
+    /// Where the payload of slot `n` may stand in a buffer of `capacity` bytes; `None` when it does not fit.
+    pub fn slot(self, n: usize, capacity: usize) -> Option<Range<usize>> {
+        if self == Self::FLAT {
+            return (n == 0).then_some(0..capacity);
+        }
+        let start = n.checked_mul(self.stride())?.checked_add(self.head)?;
+        let end = start + self.payload;
+        (end + self.tail <= capacity).then_some(start..end)
+    }
+}
+
+/// A buffer and the ranges of it that hold payload (or, once sealed, bytes for the wire).
+pub struct Batch {
+    buffer: Buffer,
+    /// How many bytes of the first range are written already.
+    written: usize,
+    pool: Arc<Pool>,
+}
+
+impl Batch {
+    /// The whole buffer.
+    pub fn bytes(&mut self) -> &mut [u8] {
+        &mut self.buffer.bytes
+    }
+
+    /// The buffer and its ranges, to be changed together.
+    pub fn parts(&mut self) -> (&mut [u8], &mut Vec<Range<usize>>) {
+        (&mut self.buffer.bytes, &mut self.buffer.ranges)
+    }
+
+    /// The buffer's size.
+    pub fn capacity(&self) -> usize {
+        self.buffer.bytes.len()
+    }
+
+    /// Adds a range; an empty one is left out.
+    pub fn push(&mut self, range: Range<usize>) {
+        if !range.is_empty() {
+            self.buffer.ranges.push(range);
+        }
+    }
+
+    /// The ranges, in order.
+    pub fn ranges(&self) -> &[Range<usize>] {
+        &self.buffer.ranges
+    }
+
+    /// The pieces of payload, in order.
+    pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        self.buffer.ranges.iter().map(|range| &self.buffer.bytes[range.clone()])
+    }
+
+    /// How many bytes the ranges hold that are not written yet.
+    pub fn len(&self) -> usize {
+        self.ranges().iter().map(ExactSizeIterator::len).sum::<usize>() - self.written
+    }
+
+    /// Whether nothing is left.
+    pub fn is_empty(&self) -> bool {
+        self.ranges().is_empty()
+    }
+
+    /// Fills `slices` with what is not written yet; returns how many it used.
+    pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let mut skip = self.written;
+        let mut used = 0;
+        for (slice, piece) in slices.iter_mut().zip(self.pieces()) {
+            *slice = IoSlice::new(&piece[skip..]);
+            skip = 0;
+            used += 1;
+        }
+        used
+    }
+
+    /// `bytes` more bytes are written.
+    pub fn advance(&mut self, bytes: usize) {
+        self.written += bytes;
+        let mut done = 0;
+        for range in &self.buffer.ranges {
+            if self.written < range.len() {
+                break;
+            }
+            self.written -= range.len();
+            done += 1;
+        }
+        self.buffer.ranges.drain(..done);
+    }
+
+    /// The same payload laid out for another sender. It must fit: see [`Layout::room`].
+    pub fn laid_out(self, layout: Layout) -> Self {
+        if layout == Layout::FLAT {
+            return self;
+        }
+        let size = if self.len() <= layout.payload { layout.stride() } else { LARGE_BYTES };
+        let mut out = self.pool.batch(size);
+        let mut pieces = self.pieces();
+        let mut piece: &[u8] = &[];
+        for slot in (0..).map_while(|n| layout.slot(n, size)) {
+            let mut at = slot.start;
+            while at < slot.end {
+                if piece.is_empty() {
+                    let Some(next) = pieces.next() else { break };
+                    piece = next;
+                }
+                let (now, later) = piece.split_at(piece.len().min(slot.end - at));
+                out.bytes()[at..at + now.len()].copy_from_slice(now);
+                at += now.len();
+                piece = later;
+            }
+            out.push(slot.start..at);
+        }
+        debug_assert!(piece.is_empty() && pieces.next().is_none(), "more payload than the layout has room for");
+        drop(pieces);
+        out
+    }
+
+    /// The same packets, one a slot. Those that find no slot or are too large for one are dropped.
+    pub fn packets_laid_out(self, layout: Layout) -> Self {
+        if layout == Layout::FLAT {
+            return self;
+        }
+        let mut out = self.pool.batch(LARGE_BYTES);
+        let fitting = self.pieces().filter(|packet| packet.len() <= layout.payload);
+        for (n, packet) in fitting.enumerate() {
+            let Some(slot) = layout.slot(n, out.capacity()) else { break };
+            let range = slot.start..slot.start + packet.len();
+            out.bytes()[range.clone()].copy_from_slice(packet);
+            out.push(range);
+        }
+        out
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        self.pool.take_back(mem::take(&mut self.buffer));
+    }
+}
+
+impl fmt::Debug for Batch {
+    /// Sizes only, never contents.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch").field("ranges", &self.ranges().len()).field("bytes", &self.len()).finish()
+    }
+}

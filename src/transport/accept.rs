@@ -1,0 +1,158 @@
+//! From an accepted connection to a stream: PROXY protocol, then TLS, then the WebSocket upgrade.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use rustls::ServerConfig;
+use tokio::{net::TcpStream, time::timeout};
+use wsray_ws::{Refusal, RefusalReason, RequestError, Role, ServerOptions, Step};
+
+use super::{
+    Channel, HandshakeError, Socket,
+    proxy_protocol::{self, ProxyProtocolError},
+    tls::Tls,
+};
+use crate::stream::Pool;
+
+/// How an inbound makes streams of connections.
+#[derive(Clone, Debug)]
+pub struct Acceptor {
+    /// A PROXY protocol header must come first.
+    pub proxy_protocol: bool,
+    /// TLS, if configured.
+    pub tls: Option<Arc<ServerConfig>>,
+    /// WebSocket, if configured.
+    pub ws: Option<ServerOptions>,
+    /// Where buffers come from.
+    pub pool: Arc<Pool>,
+}
+
+/// A stream and where it comes from.
+pub struct Accepted {
+    /// The stream.
+    pub channel: Channel,
+    /// The client's address: from the PROXY protocol header, else the peer's.
+    pub source: SocketAddr,
+}
+
+/// Why a connection was refused before it became a stream; its peer has been answered.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AcceptError {
+    /// The socket failed or the peer left.
+    #[error("{0}")]
+    Handshake(#[from] HandshakeError),
+    /// The stage took too long.
+    #[error("no {what} within {} s", limit.as_secs())]
+    Timeout {
+        /// What was waited for.
+        what: &'static str,
+        /// For how long.
+        limit: Duration,
+    },
+    /// No PROXY protocol header, or a wrong one.
+    #[error("PROXY protocol: {0}")]
+    ProxyProtocol(#[from] ProxyProtocolError),
+    /// Not an HTTP request.
+    #[error("HTTP: {0}")]
+    Request(#[from] RequestError),
+    /// An HTTP request that is not our WebSocket.
+    #[error("HTTP: {0}")]
+    Refused(RefusalReason),
+}
+
+impl From<io::Error> for AcceptError {
+    fn from(error: io::Error) -> Self {
+        Self::Handshake(HandshakeError::Io(error))
+    }
+}
+
+/// How long the PROXY protocol header may take.
+const PROXY_HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long TLS and the request head may take together: what V2Ray's clients wait for the answer
+/// (v2fly/v2ray-core `transport/internet/websocket/dialer.go`).
+const HEAD_TIMEOUT: Duration = Duration::from_secs(8);
+
+impl Acceptor {
+    /// Makes a stream of an accepted connection.
+    ///
+    /// # Errors
+    /// [`AcceptError`]; the peer has got its answer and the connection can be dropped.
+    pub async fn accept(&self, tcp: TcpStream, peer: SocketAddr) -> Result<Accepted, AcceptError> {
+        let mut channel = Channel::new(Socket::new(tcp)?, Arc::clone(&self.pool));
+        let mut source = peer;
+        if self.proxy_protocol {
+            let header = timeout(PROXY_HEADER_TIMEOUT, read_proxy_header(&mut channel)).await;
+            let limit = PROXY_HEADER_TIMEOUT;
+            let header = header.map_err(|_| AcceptError::Timeout { what: "PROXY protocol header", limit })??;
+            source = header.source().unwrap_or(peer);
+        }
+        let upgraded = timeout(HEAD_TIMEOUT, self.secure_and_upgrade(&mut channel)).await;
+        upgraded.map_err(|_| AcceptError::Timeout { what: "whole request", limit: HEAD_TIMEOUT })??;
+        Ok(Accepted { channel, source })
+    }
+
+    async fn secure_and_upgrade(&self, channel: &mut Channel) -> Result<(), AcceptError> {
+        if let Some(config) = &self.tls {
+            let tls = Tls::server(Arc::clone(config)).map_err(HandshakeError::Tls)?;
+            channel.handshake(tls).await?;
+        }
+        match &self.ws {
+            Some(options) => upgrade(channel, options).await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// Reads the header; what came behind it stays in the channel.
+async fn read_proxy_header(channel: &mut Channel) -> Result<proxy_protocol::Header, AcceptError> {
+    let mut head = Vec::new();
+    loop {
+        if channel.read_some(&mut head).await? == 0 {
+            return Err(HandshakeError::Eof.into());
+        }
+        if let Step::Done { used, value } = proxy_protocol::parse(&head)? {
+            head.drain(..used);
+            channel.unread(head);
+            return Ok(value);
+        }
+    }
+}
+
+/// Reads the request and answers it; a refused one is followed by the next on the same connection.
+async fn upgrade(channel: &mut Channel, options: &ServerOptions) -> Result<(), AcceptError> {
+    let mut head = Vec::new();
+    loop {
+        if channel.read_some(&mut head).await? == 0 {
+            return Err(HandshakeError::Eof.into());
+        }
+        let request = match wsray_ws::server::request(&head, options.head_limits()) {
+            Ok(Step::NeedMore) => continue,
+            Ok(Step::Done { used, value }) => {
+                head.drain(..used);
+                value
+            }
+            Err(error) => {
+                channel.write_all(&error.response()).await?;
+                return Err(error.into());
+            }
+        };
+        let date = httpdate::fmt_http_date(SystemTime::now());
+        match options.accept(&request, &date) {
+            Ok(accepted) => {
+                channel.write_all(&accepted.response).await?;
+                channel.upgrade(Role::Server, head, accepted.early_data);
+                return Ok(());
+            }
+            Err(Refusal { response, reason }) => {
+                channel.write_all(&response).await?;
+                return Err(AcceptError::Refused(reason));
+            }
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! From an address to a stream: TCP, then TLS, then the WebSocket upgrade.
+
+use std::{
+    borrow::Cow,
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use rand::RngExt;
+use rustls::{ClientConfig, pki_types::ServerName};
+use tokio::{
+    net::{TcpStream, lookup_host},
+    time::{Instant, timeout, timeout_at},
+};
+use wsray_vmess::{Address, Target};
+use wsray_ws::{ClientOptions, ResponseError, Role, Step, printable};
+
+use super::{Channel, HandshakeError, Socket, tls::Tls};
+use crate::stream::Pool;
+
+/// How an outbound makes a stream.
+#[derive(Clone, Debug)]
+pub struct Connector {
+    /// The server.
+    pub server: Target,
+    /// TLS, if configured.
+    pub tls: Option<TlsDial>,
+    /// WebSocket, if configured.
+    pub ws: Option<ClientOptions>,
+    /// Where buffers come from.
+    pub pool: Arc<Pool>,
+}
+
+/// TLS of an outbound.
+#[derive(Clone, Debug)]
+pub struct TlsDial {
+    /// What to trust and to offer.
+    pub config: Arc<ClientConfig>,
+    /// Who the server must be.
+    pub name: ServerName<'static>,
+}
+
+/// Why there is no stream.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The name has no address.
+    #[error("cannot resolve {name}: {source}")]
+    Resolve {
+        /// The name.
+        name: String,
+        /// What the resolver says.
+        source: io::Error,
+    },
+    /// No address took the connection.
+    #[error("cannot connect to {address}: {source}")]
+    Connect {
+        /// The last address tried.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// All of it took too long.
+    #[error("{stage} took longer than {seconds} s", seconds = limit.as_secs())]
+    Timeout {
+        /// What was being done.
+        stage: &'static str,
+        /// For how long.
+        limit: Duration,
+    },
+    /// TLS failed.
+    #[error("TLS: {0}{hint}", hint = tls_hint(.0))]
+    Tls(HandshakeError),
+    /// The request could not be sent, or the answer not read.
+    #[error("WebSocket: {0}")]
+    Io(HandshakeError),
+    /// The answer was not an upgrade.
+    #[error("WebSocket: {error}{body}{hint}", hint = hint(error.hint()))]
+    Response {
+        /// What was wrong.
+        error: ResponseError,
+        /// The start of the body, fit to print, with what introduces it.
+        body: String,
+    },
+}
+
+impl ConnectError {
+    /// Whether trying again may help: the network failed, rather than the server refused.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Resolve { .. } | Self::Connect { .. } | Self::Timeout { .. })
+    }
+}
+
+fn hint(hint: Option<Cow<'_, str>>) -> String {
+    hint.map_or_else(String::new, |hint| format!(" ({hint})"))
+}
+
+fn tls_hint(error: &HandshakeError) -> &'static str {
+    match error {
+        HandshakeError::Tls(rustls::Error::InvalidCertificate(_)) => {
+            " (check tlsSettings.serverName, the server's certificate and its dates; a private authority belongs into \
+             tlsSettings.certificates with usage \"verify\")"
+        }
+        HandshakeError::Tls(rustls::Error::InvalidMessage(_)) => {
+            " (the server does not speak TLS on this port: is its security \"none\"?)"
+        }
+        HandshakeError::Tls(rustls::Error::AlertReceived(_)) => " (the server refused the handshake)",
+        _ => "",
+    }
+}
+
+/// How long TCP, TLS and the upgrade may take together
+/// (v2fly/v2ray-core `transport/internet/websocket/dialer.go`).
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// How long and how much of a refusal's body is read.
+const BODY_WAIT: Duration = Duration::from_millis(300);
+const BODY_SHOWN: usize = 120;
+
+impl Connector {
+    /// Connects, and shakes hands if there is TLS.
+    ///
+    /// # Errors
+    /// [`ConnectError`].
+    pub async fn open(&self, deadline: Instant) -> Result<Channel, ConnectError> {
+        let late = |stage| move |_| ConnectError::Timeout { stage, limit: HANDSHAKE_TIMEOUT };
+        let tcp = timeout_at(deadline, async {
+            let addresses = resolve(&self.server).await?;
+            connect_any(&addresses).await
+        });
+        let tcp = tcp.await.map_err(late("connecting"))??;
+        let socket = Socket::new(tcp).map_err(|error| ConnectError::Io(error.into()))?;
+        let mut channel = Channel::new(socket, Arc::clone(&self.pool));
+        if let Some(dial) = &self.tls {
+            let tls = Tls::client(Arc::clone(&dial.config), dial.name.clone());
+            let tls = tls.map_err(|error| ConnectError::Tls(error.into()))?;
+            let shaken = timeout_at(deadline, channel.handshake(tls)).await;
+            shaken.map_err(late("the TLS handshake"))?.map_err(ConnectError::Tls)?;
+        }
+        Ok(channel)
+    }
+
+    /// Upgrades to WebSocket, if configured, with the start of `first` as early data; returns how many bytes of it
+    /// went along. The rest has to be sent.
+    ///
+    /// # Errors
+    /// [`ConnectError`].
+    pub async fn upgrade(
+        &self,
+        channel: &mut Channel,
+        first: &[u8],
+        deadline: Instant,
+    ) -> Result<usize, ConnectError> {
+        let Some(options) = &self.ws else { return Ok(0) };
+        let upgraded = timeout_at(deadline, upgrade(channel, options, first)).await;
+        upgraded.map_err(|_| ConnectError::Timeout { stage: "the upgrade", limit: HANDSHAKE_TIMEOUT })?
+    }
+
+    /// Whether the upgrade request should wait for the first payload.
+    pub fn sends_early_data(&self) -> bool {
+        self.ws.as_ref().is_some_and(|ws| ws.early_data.is_some())
+    }
+}
+
+async fn upgrade(channel: &mut Channel, options: &ClientOptions, first: &[u8]) -> Result<usize, ConnectError> {
+    let key = rand::rng().random();
+    let (request, early) = options.request(key, first);
+    channel.write_all(&request).await.map_err(ConnectError::Io)?;
+    let mut head = Vec::new();
+    loop {
+        if channel.read_some(&mut head).await.map_err(ConnectError::Io)? == 0 {
+            return Err(ConnectError::Io(HandshakeError::Eof));
+        }
+        match wsray_ws::client::response(&head, key) {
+            Ok(Step::NeedMore) => {}
+            Ok(Step::Done { used, .. }) => {
+                head.drain(..used);
+                channel.upgrade(Role::Client, head, Vec::new());
+                return Ok(early);
+            }
+            Err(error) => {
+                let body = read_body(channel, &error, head).await;
+                return Err(ConnectError::Response { error, body });
+            }
+        }
+    }
+}
+
+/// The start of the page that refused us, as it often names who did.
+async fn read_body(channel: &mut Channel, error: &ResponseError, mut head: Vec<u8>) -> String {
+    let ResponseError::Refused(refused) = error else { return String::new() };
+    let start = refused.body_start_at;
+    let more = async {
+        while head.len() < start + BODY_SHOWN && channel.read_some(&mut head).await.is_ok_and(|read| read > 0) {}
+    };
+    // Whatever came in time is shown.
+    let _ = timeout(BODY_WAIT, more).await;
+    match head.get(start..).filter(|body| !body.is_empty()) {
+        Some(body) => format!(", body: \"{}\"", printable(body, BODY_SHOWN)),
+        None => String::new(),
+    }
+}
+
+/// The addresses of a target, by the system's resolver.
+///
+/// # Errors
+/// When there is none.
+pub async fn resolve(target: &Target) -> Result<Vec<SocketAddr>, ConnectError> {
+    let domain = match &target.address {
+        Address::Ip(ip) => return Ok(vec![SocketAddr::new(*ip, target.port)]),
+        Address::Domain(domain) => domain.as_str(),
+    };
+    let failed = |source| ConnectError::Resolve { name: domain.to_owned(), source };
+    let found: Vec<_> = lookup_host((domain, target.port)).await.map_err(failed)?.collect();
+    if found.is_empty() { Err(failed(io::ErrorKind::NotFound.into())) } else { Ok(found) }
+}
+
+/// A connection to the first of the addresses that takes one: each is tried a quarter second after the one before
+/// it, or as soon as that one fails (RFC 8305 section 5).
+///
+/// # Errors
+/// The last address's, when none takes it.
+pub async fn connect_any(addresses: &[SocketAddr]) -> Result<TcpStream, ConnectError> {
+    if let &[address] = addresses {
+        return TcpStream::connect(address).await.map_err(|source| ConnectError::Connect { address, source });
+    }
+    let mut attempts = tokio::task::JoinSet::new();
+    let mut failed = None;
+    for &address in &interleaved(addresses) {
+        attempts.spawn(async move { (address, TcpStream::connect(address).await) });
+        while let Ok(Some(joined)) = timeout(NEXT_ATTEMPT, attempts.join_next()).await {
+            match joined {
+                Ok((_, Ok(tcp))) => return Ok(tcp),
+                Ok((address, Err(source))) => failed = Some(ConnectError::Connect { address, source }),
+                Err(_) => {}
+            }
+        }
+    }
+    while let Some(joined) = attempts.join_next().await {
+        match joined {
+            Ok((_, Ok(tcp))) => return Ok(tcp),
+            Ok((address, Err(source))) => failed = Some(ConnectError::Connect { address, source }),
+            Err(_) => {}
+        }
+    }
+    Err(failed.unwrap_or(ConnectError::Resolve { name: String::new(), source: io::ErrorKind::NotFound.into() }))
+}
+
+/// The pause before the next address is tried as well (RFC 8305 section 8).
+const NEXT_ATTEMPT: Duration = Duration::from_millis(250);
+
+/// The families in turn, in the resolver's order otherwise (RFC 8305 section 4).
+fn interleaved(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
+    let Some(first) = addresses.first() else { return Vec::new() };
+    let (mut same, mut other): (Vec<_>, Vec<_>) =
+        addresses.iter().copied().partition(|address| address.is_ipv4() == first.is_ipv4());
+    same.reverse();
+    other.reverse();
+    let mut out = Vec::with_capacity(addresses.len());
+    while let Some(address) = same.pop() {
+        out.push(address);
+        out.extend(other.pop());
+    }
+    other.reverse();
+    out.extend(other);
+    out
+}
+

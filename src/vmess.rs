@@ -1,0 +1,324 @@
+//! VMess over a channel, as one side of a session: opens and seals chunks in place.
+
+use std::{
+    future::Future,
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, ready},
+};
+
+use rand::Rng;
+use wsray_vmess::{
+    ChunkOpener, ChunkSealer, Command, CryptoError, Direction, Progress, RESPONSE_LEN, Request, ResponseError, Secrets, Step,
+    open_response, seal_response,
+};
+
+use crate::{
+    stream::{Batch, Cut, Endpoint, Layout, Read},
+    transport::{CLOSE_LINGER, Channel, ChannelEnd, Incoming},
+};
+
+/// One VMess session on its channel.
+pub struct VmessStream {
+    channel: Channel,
+    opener: ChunkOpener,
+    sealer: ChunkSealer,
+    side: Side,
+    payload: Payload,
+    /// Payload has come.
+    answered: bool,
+    reading: Reading,
+    writing: Writing,
+    /// A server's wait for its client to close first.
+    linger: Option<Pin<Box<tokio::time::Sleep>>>,
+}
+
+/// What differs between the two ends.
+enum Side {
+    Client {
+        /// The response's header has not come yet; it must be opened with these.
+        awaiting_response: Option<Box<Secrets>>,
+        server: Arc<ServerHabits>,
+    },
+    Server {
+        /// The response's header, which goes out with the first payload.
+        response: Option<[u8; RESPONSE_LEN]>,
+    },
+}
+
+/// What we have learnt about a server: shared by all sessions with it.
+#[derive(Debug, Default)]
+pub struct ServerHabits {
+    /// It has ended a stream with the end mark before, so a stream that lacks one was cut.
+    sends_end_marks: AtomicBool,
+}
+
+/// Whether the edges of chunks mean anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Payload {
+    Stream,
+    /// Each chunk is a packet.
+    Packets,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    Open,
+    /// The end mark has come.
+    Ended,
+    /// A chunk did not open: nothing behind it is delivered.
+    Damaged,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Writing {
+    Open,
+    /// The end mark is queued or sent.
+    Finished,
+}
+
+impl VmessStream {
+    /// Our end of a session that we asked for; the request's header is on its way.
+    ///
+    /// # Errors
+    /// When the crypto library fails.
+    ///
+    /// `sealer` has sealed the first payload, which went with the header.
+    pub fn client(
+        channel: Channel,
+        request: &Request,
+        sealer: ChunkSealer,
+        server: Arc<ServerHabits>,
+    ) -> Result<Self, CryptoError> {
+        let awaiting_response = Some(Box::new(request.secrets.clone()));
+        Self::new(channel, request, sealer, Side::Client { awaiting_response, server })
+    }
+
+    /// Our end of a session that a client asked for.
+    ///
+    /// # Errors
+    /// When the crypto library fails.
+    pub fn server(channel: Channel, request: &Request) -> Result<Self, CryptoError> {
+        let response = Some(seal_response(&request.secrets)?);
+        let sealer = ChunkSealer::new(request, Direction::Response)?;
+        Self::new(channel, request, sealer, Side::Server { response })
+    }
+
+    fn new(channel: Channel, request: &Request, sealer: ChunkSealer, side: Side) -> Result<Self, CryptoError> {
+        let reads = match side {
+            Side::Client { .. } => Direction::Response,
+            Side::Server { .. } => Direction::Request,
+        };
+        Ok(Self {
+            channel,
+            opener: ChunkOpener::new(request, reads)?,
+            sealer,
+            side,
+            payload: match request.command {
+                Command::Udp(_) => Payload::Packets,
+                Command::Tcp(_) | Command::Mux => Payload::Stream,
+            },
+            answered: false,
+            reading: Reading::Open,
+            writing: Writing::Open,
+            linger: None,
+        })
+    }
+
+    /// Opens what came; `None` when it held no whole chunk.
+    fn open(&mut self, incoming: Incoming) -> Result<Option<Batch>, Cut> {
+        let Incoming { mut batch, stream } = incoming;
+        let Some(start) = self.open_response(&batch.bytes()[stream.clone()])? else {
+            self.channel.put_back(&batch.bytes()[stream]);
+            return Ok(None);
+        };
+        let (bytes, ranges) = batch.parts();
+        let opened = self.opener.open(&mut bytes[..stream.end], stream.start + start, ranges);
+        match opened.outcome {
+            Progress::NeedMore { .. } => self.channel.put_back(&bytes[opened.used..stream.end]),
+            Progress::End => self.reading = Reading::Ended,
+            Progress::Damaged(_) => self.reading = Reading::Damaged,
+        }
+        Ok(Some(batch).filter(|batch| !batch.is_empty()))
+    }
+
+    /// How many bytes of `input` the response's header took; `None` when more are needed.
+    fn open_response(&mut self, input: &[u8]) -> Result<Option<usize>, Cut> {
+        let Side::Client { awaiting_response, .. } = &mut self.side else { return Ok(Some(0)) };
+        let Some(secrets) = awaiting_response else { return Ok(Some(0)) };
+        match open_response(input, secrets) {
+            Ok(Step::NeedMore) => Ok(None),
+            Ok(Step::Done { used, .. }) => {
+                *awaiting_response = None;
+                Ok(Some(used))
+            }
+            Err(error) => Err(Cut::protocol("VMess", describe_response_error(&error))),
+        }
+    }
+
+    /// The peer's bytes are over: was that the end of the stream, or was it cut?
+    fn ended(&self) -> Result<Read, Cut> {
+        match (self.reading, self.channel.end()) {
+            (Reading::Ended, _) => Ok(Read::End),
+            (Reading::Damaged, _) => Err(Cut::protocol("VMess", "a chunk was damaged on the way")),
+            (_, Some(ChannelEnd::Broken { layer, reason })) => Err(Cut::protocol(layer, reason)),
+            (_, Some(ChannelEnd::Close(_))) if self.refused() => Err(Cut::Unfinished(REFUSED)),
+            (_, Some(ChannelEnd::Eof)) if self.refused() => Err(Cut::Unfinished(DROPPED)),
+            (_, Some(ChannelEnd::Close(code))) if self.may_end_unmarked(*code) => Ok(Read::End),
+            (_, Some(ChannelEnd::Eof)) if !self.channel.is_ws() && self.may_end_unmarked(None) => Ok(Read::End),
+            _ if !self.answered && matches!(self.side, Side::Client { .. }) => Err(Cut::Unfinished(UNREACHABLE)),
+            _ => Err(Cut::Unfinished("the peer closed in the middle of the stream")),
+        }
+    }
+
+    /// Whether the server closed before it answered at all.
+    fn refused(&self) -> bool {
+        matches!(&self.side, Side::Client { awaiting_response: Some(_), .. })
+    }
+
+    /// Peers such as sing-box send no end mark, and `zero` has none: then a normal close is all there is. A server
+    /// that is known to send end marks has cut the stream.
+    fn may_end_unmarked(&self, code: Option<u16>) -> bool {
+        let normal = matches!(code, None | Some(NORMAL_CLOSE));
+        match &self.side {
+            Side::Client { server, .. } if self.sealer.has_end_mark() => {
+                normal && !server.sends_end_marks.load(Ordering::Relaxed)
+            }
+            _ => normal,
+        }
+    }
+}
+
+/// RFC 6455 section 7.4.1.
+const NORMAL_CLOSE: u16 = 1000;
+
+const REFUSED: &str = "the server closed without an answer: unknown user id, the clocks differ by more than two \
+    minutes, or it could not reach the target";
+
+const DROPPED: &str = "the connection was lost before the server answered: it refused the user id or the clock, or \
+    something on the way cut it";
+
+const UNREACHABLE: &str = "the server closed before any answer came from the target: it could not reach it";
+
+fn describe_response_error(error: &ResponseError) -> String {
+    format!("{error}: is this a VMess server, and does it know this user id?")
+}
+
+fn io(error: io::Error) -> Cut {
+    Cut::Io(error)
+}
+
+impl Endpoint for VmessStream {
+    fn layout(&self) -> Layout {
+        let response = match &self.side {
+            Side::Server { response: Some(_) } => RESPONSE_LEN,
+            _ => 0,
+        };
+        Layout {
+            head: self.channel.head_len() + response + self.sealer.head_len(),
+            payload: self.sealer.max_payload(),
+            tail: self.sealer.tail_max(),
+        }
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, layout: Layout) -> Poll<Result<Read, Cut>> {
+        loop {
+            if self.reading != Reading::Open {
+                if let (Reading::Ended, Side::Client { server, .. }) = (self.reading, &self.side) {
+                    server.sends_end_marks.store(true, Ordering::Relaxed);
+                }
+                return Poll::Ready(self.ended());
+            }
+            match ready!(self.channel.poll_read(cx, layout.room())).map_err(io)? {
+                None => return Poll::Ready(self.ended()),
+                Some(incoming) => {
+                    if let Some(batch) = self.open(incoming)? {
+                        self.answered = true;
+                        return Poll::Ready(Ok(Read::Data(match self.payload {
+                            Payload::Stream => batch.laid_out(layout),
+                            Payload::Packets => batch.packets_laid_out(layout),
+                        })));
+                    }
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, mut batch: Batch) -> Result<(), Cut> {
+        let (bytes, ranges) = batch.parts();
+        let mut padding = [0; 64];
+        for range in ranges.iter_mut() {
+            rand::rng().fill_bytes(&mut padding);
+            *range = self
+                .sealer
+                .seal(bytes, range.clone(), &padding)
+                .map_err(|error| Cut::protocol("VMess", error))?;
+        }
+        if let (Side::Server { response }, Some(first)) = (&mut self.side, ranges.first_mut())
+            && let Some(header) = response.take()
+        {
+            let start = first.start - header.len();
+            bytes[start..first.start].copy_from_slice(&header);
+            first.start = start;
+        }
+        self.channel.send(batch)
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Cut>> {
+        self.channel.poll_flush(cx).map_err(io)
+    }
+
+    fn finish(&mut self) {
+        if self.writing == Writing::Finished {
+            return;
+        }
+        self.writing = Writing::Finished;
+        let mut last = Vec::new();
+        if let Side::Server { response } = &mut self.side
+            && let Some(header) = response.take()
+        {
+            last.extend_from_slice(&header);
+        }
+        let mut padding = [0; 64];
+        rand::rng().fill_bytes(&mut padding);
+        // A stream that cannot be sealed any more ends without its mark, which the peer takes for a cut.
+        if self.sealer.end_mark(&mut last, &padding).is_ok() {
+            let _ = self.channel.queue(&last);
+        }
+    }
+
+    fn half_closes(&self) -> bool {
+        self.sealer.has_end_mark()
+    }
+
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.channel.poll_drain(cx)
+    }
+
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if matches!(self.side, Side::Server { .. }) && !self.channel.said_goodbye() {
+            let linger = self.linger.get_or_insert_with(|| Box::pin(tokio::time::sleep(CLOSE_LINGER)));
+            let waited = linger.as_mut().poll(cx).is_ready();
+            if !waited && self.channel.poll_drain(cx).is_pending() {
+                let _ = self.channel.poll_flush(cx);
+                return Poll::Pending;
+            }
+        }
+        self.channel.queue_goodbye(Some(NORMAL_CLOSE));
+        self.channel.poll_flush(cx).map(|_| ())
+    }
+
+    /// No end mark and no close frame: that is how a cut looks. A client that got no answer yet at least learns
+    /// that it was not refused.
+    fn abort(&mut self) {
+        if let Side::Server { response } = &mut self.side
+            && let Some(header) = response.take()
+        {
+            let _ = self.channel.queue(&header);
+        }
+    }
+}
