@@ -5,8 +5,14 @@
 //! what to write.
 
 mod diagnostic;
+pub mod invariants;
+mod keys;
 mod model;
+mod nearest;
+mod node;
 mod stream;
+mod syntax;
+mod v4;
 
 pub use diagnostic::{Diagnostic, Place};
 pub use model::{
@@ -36,10 +42,23 @@ pub struct Loaded {
     pub warnings: Vec<Diagnostic>,
 }
 
-/// Reads a configuration.
+/// Reads a configuration. Several sources are not merged yet: more than one is an error.
 ///
 /// # Errors
 /// All that is wrong with it, in the order written; never empty.
-pub fn load(_sources: &[Source<'_>]) -> Result<Loaded, Vec<Diagnostic>> {
-    Err(vec![Diagnostic::general("the configuration parser is not written yet")])
+pub fn load(sources: &[Source<'_>]) -> Result<Loaded, Vec<Diagnostic>> {
+    let [source] = sources else {
+        let message =
+            format!("expected one configuration, found {}: merging is not supported yet", sources.len());
+        return Err(vec![Diagnostic::general(message).help("put everything into one file")]);
+    };
+    let reader = node::Reader::new(source);
+    let config = syntax::prepare(&reader).and_then(|prepared| {
+        let tree = syntax::parse(&reader, &prepared)?;
+        v4::document(&node::Node::root(&reader, &tree))
+    });
+    match (config, reader.finish()) {
+        (Ok(config), (errors, warnings)) if errors.is_empty() => Ok(Loaded { config, warnings }),
+        (_, (errors, _)) => Err(errors),
+    }
 }

@@ -221,6 +221,7 @@ pub struct Outbound {
 
 /// What an outbound does with a session.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a program has a handful of them")]
 pub enum OutboundProtocol {
     /// Sends it to a VMess server.
     Vmess(VmessOutbound),
@@ -352,7 +353,7 @@ pub struct Timeouts {
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
-            handshake: Duration::from_secs(60),
+            handshake: Duration::from_mins(1),
             connection_idle: Duration::from_mins(5),
             uplink_only: None,
             downlink_only: None,

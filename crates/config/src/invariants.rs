@@ -1,0 +1,43 @@
+//! What must hold for any text. Fuzz targets and tests call these.
+
+use crate::{Diagnostic, Source, load};
+
+/// Loading `text` returns, and whatever it says stands inside the text.
+///
+/// # Panics
+/// When a line, a column or a message is none.
+pub fn load_returns_and_places_lie_inside(text: &str) {
+    let told = match load(&[Source { name: "fuzz.json", text }]) {
+        Ok(loaded) => {
+            let config = &loaded.config;
+            assert!(config.inbounds.is_empty() || !config.outbounds.is_empty(), "inbounds without a way out");
+            assert!(
+                config.rules.iter().all(|rule| rule.outbound < config.outbounds.len()),
+                "a rule to nowhere"
+            );
+            loaded.warnings
+        }
+        Err(errors) => {
+            assert!(!errors.is_empty(), "refused without a reason");
+            errors
+        }
+    };
+    for one in told {
+        check(text, &one);
+    }
+}
+
+fn check(text: &str, diagnostic: &Diagnostic) {
+    assert!(!diagnostic.message.is_empty(), "a diagnostic says nothing");
+    assert!(
+        diagnostic.to_string().lines().count() <= 2,
+        "a diagnostic has more than two lines: {diagnostic}"
+    );
+    let Some(place) = &diagnostic.place else { return };
+    let line = text.split('\n').nth(place.line.wrapping_sub(1));
+    let length = line.map(|line| line.chars().count());
+    assert!(
+        place.column >= 1 && length.is_some_and(|length| place.column <= length + 1),
+        "a place outside the text: {diagnostic}"
+    );
+}

@@ -1,0 +1,445 @@
+//! Every key that a configuration may hold, and what becomes of it. The one place to look and to change.
+//!
+//! Sources: v2fly/v2ray-core `infra/conf` (4.45.2), XTLS/Xray-core `infra/conf` for its own spellings.
+
+/// A key of an object.
+pub(crate) struct Key {
+    pub(crate) name: &'static str,
+    pub(crate) fate: Fate,
+}
+
+/// What becomes of a key. Except for the first two, a value that switches something off (`false`, `0`, empty) is
+/// always fine. The text is the help that goes with the message.
+#[derive(Clone, Copy)]
+pub(crate) enum Fate {
+    /// Supported: its meaning is in the model.
+    Read,
+    /// Nobody misses it: no word about it.
+    Quiet,
+    /// Not supported yet and harmless: a warning that wsray runs without it.
+    Without(&'static str),
+    /// Of no effect in V2Ray either: a warning.
+    NoEffect(&'static str),
+    /// Not supported yet, and without it traffic would go elsewhere or be protected less: an error.
+    Refused(&'static str),
+    /// A known key in a wrong place, where V2Ray would ignore it: an error.
+    Misplaced(&'static str),
+}
+
+use Fate::{Misplaced, NoEffect, Quiet, Read, Refused, Without};
+
+const fn key(name: &'static str, fate: Fate) -> Key {
+    Key { name, fate }
+}
+
+const NOTHING_TO_DO: &str = "nothing to do; remove it to silence this";
+const STREAM_PLACE: &str = "move it into an element of \"outbounds\" (client) or \"inbounds\" (server): { \"protocol\": \"vmess\", \"settings\": {...}, \"streamSettings\": {...} }";
+const WS_PLACE: &str = "move it into \"streamSettings\" of an inbound or outbound";
+const STREAM_OPTION_PLACE: &str = "move it into \"wsSettings\"";
+const V5: &str = "this is V2Ray 5's own dialect: write V2Ray 4's \"network\", \"wsSettings\", \"security\", \"tlsSettings\"";
+const OTHER_NETWORK: &str = "it belongs to another network than the one chosen; remove it";
+const RULE: &str =
+    "wsray's rules choose by \"inboundTag\" only: remove the rule, or write it with \"inboundTag\"";
+const REMOVE_OR_OTHER: &str = "remove it, or run this part with another program";
+const TLS_LATER: &str = "remove it if the connection may do without it";
+
+/// The document.
+pub(crate) const DOCUMENT: &[Key] = &[
+    key("log", Read),
+    key("inbounds", Read),
+    key("outbounds", Read),
+    key("routing", Read),
+    key("policy", Read),
+    key("transport", Read),
+    key("dns", Read),
+    // V2Ray 2's spellings, which V2Ray 4 still loads.
+    key("port", Read),
+    key("inbound", Read),
+    key("outbound", Read),
+    key("inboundDetour", Read),
+    key("outboundDetour", Read),
+    key("version", Quiet),
+    key("stats", Without(NOTHING_TO_DO)),
+    key("api", Without("remove it, and the inbound and rule with its tag")),
+    key("metrics", Without(NOTHING_TO_DO)),
+    key("observatory", Without(NOTHING_TO_DO)),
+    key("burstObservatory", Without(NOTHING_TO_DO)),
+    key("multiObservatory", Without(NOTHING_TO_DO)),
+    key("browserForwarder", Without("no outbound can use \"useBrowserForwarding\" yet")),
+    key("reverse", Refused(REMOVE_OR_OTHER)),
+    key("fakedns", Refused(REMOVE_OR_OTHER)),
+    key("services", Refused(REMOVE_OR_OTHER)),
+    key("router", Refused("this is V2Ray 5's own dialect: write V2Ray 4's \"routing\"")),
+    key("streamSettings", Misplaced(STREAM_PLACE)),
+    key("settings", Misplaced("move it into an element of \"inbounds\" or \"outbounds\"")),
+    key("protocol", Misplaced("move it into an element of \"inbounds\" or \"outbounds\"")),
+    key("vnext", Misplaced("move it into \"settings\" of an outbound")),
+    key("clients", Misplaced("move it into \"settings\" of an inbound")),
+    key("wsSettings", Misplaced(WS_PLACE)),
+    key("tlsSettings", Misplaced(WS_PLACE)),
+    key("network", Misplaced(WS_PLACE)),
+    key("security", Misplaced(WS_PLACE)),
+    key("path", Misplaced("move it into \"wsSettings\" in \"streamSettings\" of an inbound or outbound")),
+    key(
+        "maxEarlyData",
+        Misplaced("move it into \"wsSettings\" in \"streamSettings\" of an inbound or outbound"),
+    ),
+];
+
+/// `log`
+pub(crate) const LOG: &[Key] = &[
+    key("access", Read),
+    key("error", Read),
+    key("loglevel", Read),
+    key("dnsLog", Without(NOTHING_TO_DO)),
+    key(
+        "maskAddress",
+        Without("the access log shows whole addresses; switch it off with \"access\": \"none\""),
+    ),
+];
+
+/// An element of `inbounds`.
+pub(crate) const INBOUND: &[Key] = &[
+    key("protocol", Read),
+    key("port", Read),
+    key("listen", Read),
+    key("tag", Read),
+    key("settings", Read),
+    key("streamSettings", Read),
+    key("sniffing", Read),
+    key("allocate", Refused("remove it: every port of the range is listened on")),
+    key("domainOverride", Without("targets stay as the program that connects gives them")),
+    key("wsSettings", Misplaced("move it into \"streamSettings\"")),
+    key("tlsSettings", Misplaced("move it into \"streamSettings\"")),
+    key("network", Misplaced("move it into \"streamSettings\"")),
+    key("security", Misplaced("move it into \"streamSettings\"")),
+    key("clients", Misplaced("move it into \"settings\"")),
+    key("users", Misplaced("move it into \"settings\"")),
+    key("accounts", Misplaced("move it into \"settings\"")),
+];
+
+/// `sniffing`
+pub(crate) const SNIFFING: &[Key] = &[
+    key("enabled", Without("targets stay as the program that connects gives them")),
+    key("destOverride", Quiet),
+    key("metadataOnly", Quiet),
+    key("routeOnly", Quiet),
+    key("domainsExcluded", Quiet),
+];
+
+/// An element of `outbounds`.
+pub(crate) const OUTBOUND: &[Key] = &[
+    key("protocol", Read),
+    key("tag", Read),
+    key("settings", Read),
+    key("streamSettings", Read),
+    key("mux", Read),
+    key("sendThrough", Refused("remove it: the system chooses the address to send from")),
+    key("proxySettings", Refused("remove it, or chain by letting the other proxy connect through this one")),
+    key("domainStrategy", Refused("remove it: the system resolves the server's name")),
+    key("targetStrategy", Refused("remove it: the server resolves names")),
+    key("wsSettings", Misplaced("move it into \"streamSettings\"")),
+    key("tlsSettings", Misplaced("move it into \"streamSettings\"")),
+    key("network", Misplaced("move it into \"streamSettings\"")),
+    key(
+        "security",
+        Misplaced("for TLS move it into \"streamSettings\", for the cipher into the user in \"settings\""),
+    ),
+    key("vnext", Misplaced("move it into \"settings\"")),
+    key("address", Misplaced("move it into \"settings\"")),
+    key("port", Misplaced("move it into \"settings\"")),
+];
+
+/// `mux`
+pub(crate) const MUX: &[Key] = &[
+    key("enabled", Refused("write false: each session gets a connection of its own")),
+    key("concurrency", Quiet),
+    key("xudpConcurrency", Quiet),
+    key("xudpProxyUDP443", Quiet),
+    key("packetEncoding", Quiet),
+];
+
+/// `settings` of a vmess inbound.
+pub(crate) const VMESS_INBOUND: &[Key] = &[
+    key("clients", Read),
+    key("users", Read),
+    key("disableInsecureEncryption", Read),
+    key("default", Quiet),
+    key("detour", Refused("remove it: users are served on this inbound")),
+];
+
+/// A user of a vmess inbound.
+pub(crate) const VMESS_USER: &[Key] = &[
+    key("id", Read),
+    key("uuid", Read),
+    key("email", Read),
+    key("level", Read),
+    key("alterId", Read),
+    key("security", NoEffect("the client chooses the cipher; remove it")),
+    key("flow", NoEffect("it belongs to vless; remove it")),
+];
+
+/// `settings` of a vmess outbound: `vnext`, or one server written flat.
+pub(crate) const VMESS_OUTBOUND: &[Key] = &[
+    key("vnext", Read),
+    key("address", Read),
+    key("port", Read),
+    key("users", Read),
+    key("id", Read),
+    key("uuid", Read),
+    key("security", Read),
+    key("alterId", Read),
+    key("level", Read),
+    key("email", Quiet),
+    key("experiments", Read),
+];
+
+/// An element of `vnext`.
+pub(crate) const VNEXT: &[Key] = &[key("address", Read), key("port", Read), key("users", Read)];
+
+/// A user in `vnext`.
+pub(crate) const VNEXT_USER: &[Key] = &[
+    key("id", Read),
+    key("uuid", Read),
+    key("security", Read),
+    key("alterId", Read),
+    key("level", Read),
+    key("experiments", Read),
+    key("testsEnabled", NoEffect("write \"experiments\"")),
+    key("email", Quiet),
+    key("flow", NoEffect("it belongs to vless; remove it")),
+    key("encryption", NoEffect("it belongs to vless; write \"security\"")),
+];
+
+/// `settings` of a socks inbound.
+pub(crate) const SOCKS: &[Key] = &[
+    key("auth", Read),
+    key("accounts", Read),
+    key("udp", Read),
+    key("ip", Read),
+    key("userLevel", Read),
+    key("timeout", NoEffect("write \"connIdle\" in \"policy\"")),
+];
+
+/// `settings` of an http inbound.
+pub(crate) const HTTP: &[Key] = &[
+    key("accounts", Read),
+    key("timeout", Read),
+    key("userLevel", Read),
+    key("allowTransparent", Refused("remove it, and set the proxy in the programs that use it")),
+];
+
+/// An element of `accounts`.
+pub(crate) const ACCOUNT: &[Key] = &[key("user", Read), key("pass", Read)];
+
+/// `settings` of a freedom outbound.
+pub(crate) const FREEDOM: &[Key] = &[
+    key("domainStrategy", Read),
+    key("redirect", Read),
+    key("userLevel", Read),
+    key("timeout", NoEffect("write \"connIdle\" in \"policy\"")),
+    key("fragment", Refused(REMOVE_OR_OTHER)),
+    key("noises", Refused(REMOVE_OR_OTHER)),
+    key("proxyProtocol", Refused(REMOVE_OR_OTHER)),
+    key("protocolReplacement", Refused(REMOVE_OR_OTHER)),
+];
+
+/// `settings` of a blackhole outbound.
+pub(crate) const BLACKHOLE: &[Key] = &[key("response", Read)];
+
+/// An object of which only `type` counts: `response`, a TCP `header`.
+pub(crate) const TYPE: &[Key] = &[key("type", Read), key("request", Quiet), key("response", Quiet)];
+
+/// `streamSettings`
+pub(crate) const STREAM: &[Key] = &[
+    key("network", Read),
+    key("security", Read),
+    key("wsSettings", Read),
+    key("tlsSettings", Read),
+    key("tcpSettings", Read),
+    key("rawSettings", Read),
+    key("sockopt", Read),
+    key("kcpSettings", NoEffect(OTHER_NETWORK)),
+    key("httpSettings", NoEffect(OTHER_NETWORK)),
+    key("quicSettings", NoEffect(OTHER_NETWORK)),
+    key("dsSettings", NoEffect(OTHER_NETWORK)),
+    key("grpcSettings", NoEffect(OTHER_NETWORK)),
+    key("gunSettings", NoEffect(OTHER_NETWORK)),
+    key("httpupgradeSettings", NoEffect(OTHER_NETWORK)),
+    key("xhttpSettings", NoEffect(OTHER_NETWORK)),
+    key("splithttpSettings", NoEffect(OTHER_NETWORK)),
+    key("xtlsSettings", NoEffect("it belongs to \"security\": \"xtls\"; remove it")),
+    key("realitySettings", NoEffect("it belongs to \"security\": \"reality\"; remove it")),
+    key("transport", Refused(V5)),
+    key("transportSettings", Refused(V5)),
+    key("securitySettings", Refused(V5)),
+    key("socketSettings", Refused("this is V2Ray 5's own dialect: write V2Ray 4's \"sockopt\"")),
+    key("path", Misplaced(STREAM_OPTION_PLACE)),
+    key("headers", Misplaced(STREAM_OPTION_PLACE)),
+    key("maxEarlyData", Misplaced(STREAM_OPTION_PLACE)),
+    key("earlyDataHeaderName", Misplaced(STREAM_OPTION_PLACE)),
+    key("acceptProxyProtocol", Misplaced(STREAM_OPTION_PLACE)),
+    key("serverName", Misplaced("move it into \"tlsSettings\"")),
+    key("allowInsecure", Misplaced("move it into \"tlsSettings\"")),
+    key("certificates", Misplaced("move it into \"tlsSettings\"")),
+];
+
+/// The top-level `transport`: defaults for streams without settings of their own.
+pub(crate) const TRANSPORT: &[Key] = &[
+    key("wsSettings", Read),
+    key("tcpSettings", Read),
+    key("kcpSettings", Quiet),
+    key("httpSettings", Quiet),
+    key("quicSettings", Quiet),
+    key("dsSettings", Quiet),
+    key("grpcSettings", Quiet),
+    key("gunSettings", Quiet),
+];
+
+/// `tcpSettings`
+pub(crate) const TCP: &[Key] = &[key("header", Read), key("acceptProxyProtocol", Read)];
+
+/// `wsSettings`
+pub(crate) const WS: &[Key] = &[
+    key("path", Read),
+    key("headers", Read),
+    key("host", Read),
+    key("acceptProxyProtocol", Read),
+    key("maxEarlyData", Read),
+    key("earlyDataHeaderName", Read),
+    key("useBrowserForwarding", Read),
+    key("parseXForwardedFor", Without("the access log shows the address of the proxy in front")),
+    key("heartbeatPeriod", Without("raise the idle timeout of the proxy in front")),
+    key("serverName", Misplaced("move it into \"tlsSettings\"")),
+];
+
+/// `tlsSettings`
+pub(crate) const TLS: &[Key] = &[
+    key("serverName", Read),
+    key("alpn", Read),
+    key("allowInsecure", Read),
+    key("certificates", Read),
+    key("disableSystemRoot", Read),
+    key("enableSessionResumption", Read),
+    key("pinnedPeerCertificateChainSha256", Read),
+    key("verifyClientCertificate", Refused("remove it if clients without a certificate may connect")),
+    key("minVersion", Read),
+    key("maxVersion", Read),
+    key("cipherSuites", Refused(TLS_LATER)),
+    key("rejectUnknownSni", Refused("remove it if clients with another server name may connect")),
+    key("pinnedPeerCertificatePublicKeySha256", Refused(TLS_LATER)),
+    key("pinnedPeerCertSha256", Refused(TLS_LATER)),
+    key("verifyPeerCertInNames", Refused(TLS_LATER)),
+    key("verifyPeerCertByName", Refused(TLS_LATER)),
+    key("allowInsecureIfPinnedPeerCertificate", Refused(TLS_LATER)),
+    key("echConfig", Refused(TLS_LATER)),
+    key("echConfigList", Refused(TLS_LATER)),
+    key("echDohServer", Refused(TLS_LATER)),
+    key("echServerKeys", Refused(TLS_LATER)),
+    key("fingerprint", Without("the TLS handshake looks like wsray's own")),
+    key("allowInsecureCiphers", Without("only strong ciphers are offered")),
+    key("preferServerCipherSuites", Without(NOTHING_TO_DO)),
+    key("curvePreferences", Without(NOTHING_TO_DO)),
+    key("masterKeyLog", Without(NOTHING_TO_DO)),
+    key("show", Quiet),
+    key("path", Misplaced("move it into \"wsSettings\"")),
+    key(
+        "certificateFile",
+        Misplaced("write \"certificates\": [{ \"certificateFile\": ..., \"keyFile\": ... }]"),
+    ),
+    key("keyFile", Misplaced("write \"certificates\": [{ \"certificateFile\": ..., \"keyFile\": ... }]")),
+];
+
+/// An element of `certificates`.
+pub(crate) const CERTIFICATE: &[Key] = &[
+    key("usage", Read),
+    key("certificateFile", Read),
+    key("certificate", Read),
+    key("keyFile", Read),
+    key("key", Read),
+    key("ocspStapling", Without(NOTHING_TO_DO)),
+    key("oneTimeLoading", Quiet),
+    key("buildChain", Quiet),
+];
+
+/// `sockopt`
+pub(crate) const SOCKOPT: &[Key] = &[
+    key("acceptProxyProtocol", Read),
+    key("mark", Refused("remove it, or mark the program's traffic by its user or cgroup")),
+    key("tproxy", Refused("remove it, and set the proxy in the programs that use it")),
+    key("bindToDevice", Refused("remove it, or route by the system's own rules")),
+    key("interface", Refused("remove it, or route by the system's own rules")),
+    key("dialerProxy", Refused("remove it, or chain by letting the other proxy connect through this one")),
+    key("domainStrategy", Refused("remove it: the system resolves names")),
+    key("addressPortStrategy", Refused("write the server's address and port")),
+    key("V6Only", Refused("write the IPv6 address to listen on")),
+    key("trustedXForwardedFor", Without("the access log shows the address of the proxy in front")),
+    key("tcpFastOpen", Without(NOTHING_TO_DO)),
+    key("tcpFastOpenQueueLength", Without(NOTHING_TO_DO)),
+    key("tcpKeepAliveInterval", Without(NOTHING_TO_DO)),
+    key("tcpKeepAliveIdle", Without(NOTHING_TO_DO)),
+    key("tcpUserTimeout", Without(NOTHING_TO_DO)),
+    key("tcpMaxSeg", Without(NOTHING_TO_DO)),
+    key("tcpWindowClamp", Without(NOTHING_TO_DO)),
+    key("tcpcongestion", Without(NOTHING_TO_DO)),
+    key("tcpNoDelay", Quiet),
+    key("rxBufSize", Without(NOTHING_TO_DO)),
+    key("txBufSize", Without(NOTHING_TO_DO)),
+    key("forceBufSize", Without(NOTHING_TO_DO)),
+    key("mptcp", Without(NOTHING_TO_DO)),
+    key("tcpMptcp", Without(NOTHING_TO_DO)),
+    key("happyEyeballs", Without(NOTHING_TO_DO)),
+    key("penetrate", Without(NOTHING_TO_DO)),
+    key("customSockopt", Without(NOTHING_TO_DO)),
+];
+
+/// `routing`
+pub(crate) const ROUTING: &[Key] = &[
+    key("rules", Read),
+    // How domains and addresses match: no rule that is supported looks at them.
+    key("domainStrategy", Quiet),
+    key("domainMatcher", Quiet),
+    key("strategy", Quiet),
+    key("balancers", Refused("remove it, and write \"outboundTag\" in its rules")),
+    key("settings", Misplaced("move its \"rules\" into \"routing\"")),
+];
+
+/// An element of `rules`.
+pub(crate) const RULE_KEYS: &[Key] = &[
+    key("type", Read),
+    key("inboundTag", Read),
+    key("outboundTag", Read),
+    key("network", Read),
+    key("ruleTag", Quiet),
+    key("domainMatcher", Quiet),
+    key("balancerTag", Refused("write \"outboundTag\"")),
+    key("domain", Refused(RULE)),
+    key("domains", Refused(RULE)),
+    key("ip", Refused(RULE)),
+    key("port", Refused(RULE)),
+    key("sourcePort", Refused(RULE)),
+    key("source", Refused(RULE)),
+    key("sourceIP", Refused(RULE)),
+    key("localIP", Refused(RULE)),
+    key("localPort", Refused(RULE)),
+    key("user", Refused(RULE)),
+    key("protocol", Refused(RULE)),
+    key("process", Refused(RULE)),
+    key("vlessRoute", Refused(RULE)),
+    key("attrs", Refused(RULE)),
+];
+
+/// `policy`
+pub(crate) const POLICY: &[Key] = &[key("levels", Read), key("system", Without(NOTHING_TO_DO))];
+
+/// An element of `policy.levels`.
+pub(crate) const POLICY_LEVEL: &[Key] = &[
+    key("handshake", Read),
+    key("connIdle", Read),
+    key("uplinkOnly", Read),
+    key("downlinkOnly", Read),
+    key("bufferSize", Without("wsray's buffers have a fixed bound")),
+    key("statsUserUplink", Without(NOTHING_TO_DO)),
+    key("statsUserDownlink", Without(NOTHING_TO_DO)),
+    key("statsUserOnline", Without(NOTHING_TO_DO)),
+];

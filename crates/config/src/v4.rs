@@ -1,0 +1,165 @@
+//! V2Ray 4's dialect: from the tree to the model.
+//!
+//! Every function reads all parts of its object before it gives up on one, so that all errors are told at once.
+
+mod inbound;
+mod outbound;
+mod routing;
+mod settings;
+mod stream;
+mod tls;
+mod values;
+mod ws;
+
+use std::{collections::HashMap, net::IpAddr};
+
+use crate::{
+    Config, Diagnostic, DomainStrategy, Freedom, Inbound, InboundProtocol, Outbound, OutboundProtocol, keys,
+    node::{Node, Object, Parsed, Reported},
+};
+
+/// Reads a document.
+///
+/// # Errors
+/// Reported to the node's reader.
+pub(crate) fn document(root: &Node<'_>) -> Parsed<Config> {
+    if !root.is_object() {
+        return Err(root.expected("an object", "write { \"inbounds\": [...], \"outbounds\": [...] }"));
+    }
+    let document = root.object(keys::DOCUMENT)?;
+    let log = settings::log(&document);
+    let policy = settings::policy(&document);
+    let transport = document.find("transport").map(|node| node.object(keys::TRANSPORT)).transpose();
+    let transport = transport.unwrap_or_default(); // A complaint about it has been made.
+    let inbounds = all_inbounds(&document, transport.as_ref());
+    let outbounds = all_outbounds(&document, transport.as_ref());
+    let tags = routing::Tags { inbounds: inbounds.as_deref().ok(), outbounds: outbounds.as_deref().ok() };
+    let rules = routing::rules(&document, &tags);
+    let (inbounds, mut outbounds) = (inbounds?, outbounds?);
+    let unique =
+        [unique_tags(root, &inbounds, &outbounds), unique_ports(root, &inbounds), dns(&document, &outbounds)];
+    let implicit_freedom = implicit_freedom(root, &inbounds, &mut outbounds)?;
+    if inbounds.is_empty() {
+        root.warn(
+            "nothing listens: there are no inbounds",
+            "for a client, add \"inbounds\": [{ \"protocol\": \"socks\", \"listen\": \"127.0.0.1\", \"port\": 1080, \"settings\": { \"udp\": true } }]",
+        );
+    }
+    unique.into_iter().collect::<Parsed<()>>()?;
+    Ok(Config { log: log?, inbounds, outbounds, rules: rules?, policy: policy?, implicit_freedom })
+}
+
+/// V2Ray 4 takes `inbound`, then `inboundDetour`, then `inbounds`; the first without a port gets the document's.
+fn all_inbounds(document: &Object<'_>, transport: Option<&Object<'_>>) -> Parsed<Vec<Inbound>> {
+    let mut nodes: Vec<Node<'_>> = document.find("inbound").into_iter().collect();
+    let lists = [document.list("inboundDetour"), document.list("inbounds")];
+    let mut spare_port = document.find("port");
+    for list in lists {
+        nodes.extend(list?);
+    }
+    let inbounds: Vec<_> =
+        nodes.iter().map(|node| inbound::inbound(node, transport, &mut spare_port)).collect();
+    inbounds.into_iter().collect()
+}
+
+fn all_outbounds(document: &Object<'_>, transport: Option<&Object<'_>>) -> Parsed<Vec<Outbound>> {
+    let mut nodes: Vec<Node<'_>> = document.find("outbound").into_iter().collect();
+    for list in [document.list("outboundDetour"), document.list("outbounds")] {
+        nodes.extend(list?);
+    }
+    let outbounds: Vec<_> = nodes.iter().map(|node| outbound::outbound(node, transport)).collect();
+    outbounds.into_iter().collect()
+}
+
+/// V2Ray silently leaves the first inbound of a tag without a listener.
+fn unique_tags(root: &Node<'_>, inbounds: &[Inbound], outbounds: &[Outbound]) -> Parsed<()> {
+    let mut result = Ok(());
+    let inbounds = inbounds.iter().map(|one| (&one.tag, &one.place)).collect::<Vec<_>>();
+    let outbounds = outbounds.iter().map(|one| (&one.tag, &one.place)).collect::<Vec<_>>();
+    for (kind, list) in [("inbound", inbounds), ("outbound", outbounds)] {
+        let mut seen = HashMap::new();
+        for (tag, place) in list {
+            let Some(tag) = tag else { continue };
+            if let Some(first) = seen.insert(tag, place) {
+                let first: &crate::Place = first;
+                let message = format!("the tag {tag:?} is taken by the {kind} in line {}", first.line);
+                result = Err(root.reader.refuse(Diagnostic::at(place, message).help("give it another tag")));
+            }
+        }
+    }
+    result
+}
+
+/// V2Ray lets two inbounds share a port, and the kernel deals connections out between them.
+fn unique_ports(root: &Node<'_>, inbounds: &[Inbound]) -> Parsed<()> {
+    let mut result = Ok(());
+    let mut by_first: Vec<&Inbound> = inbounds.iter().collect();
+    by_first.sort_by_key(|inbound| inbound.listen.ports.first());
+    for (n, high) in by_first.iter().enumerate() {
+        let shared = |low: &&&Inbound| {
+            low.listen.ports.last() >= high.listen.ports.first()
+                && overlap(low.listen.address, high.listen.address)
+        };
+        if let Some(low) = by_first.iter().take(n).find(shared) {
+            let (earlier, later) =
+                if low.place.line <= high.place.line { (*low, *high) } else { (*high, *low) };
+            let message = format!(
+                "port {} of {} is taken by the inbound in line {}, which listens on {}",
+                high.listen.ports.first(),
+                later.listen.address,
+                earlier.place.line,
+                earlier.listen.address,
+            );
+            let error = Diagnostic::at(&later.listen.place, message).help("give one of them another port");
+            result = Err(root.reader.refuse(error));
+        }
+    }
+    result
+}
+
+/// An unspecified address listens on all of both families.
+fn overlap(a: IpAddr, b: IpAddr) -> bool {
+    a == b || a.is_unspecified() || b.is_unspecified()
+}
+
+/// `dns` matters only to a freedom outbound that resolves names before it connects.
+fn dns(document: &Object<'_>, outbounds: &[Outbound]) -> Parsed<()> {
+    let Some(dns) = document.find("dns").filter(|dns| !dns.is_off()) else {
+        return Ok(());
+    };
+    let resolves = |outbound: &&Outbound| matches!(&outbound.protocol, OutboundProtocol::Freedom(freedom) if freedom.domain_strategy != DomainStrategy::AsIs);
+    if let Some(outbound) = outbounds.iter().find(resolves) {
+        return Err(dns.refuse(
+            format!(
+                "this is not supported yet, and the freedom outbound in line {} asks for it",
+                outbound.place.line
+            ),
+            "remove \"dns\", and names are resolved by the system; or remove that outbound's \"domainStrategy\"",
+        ));
+    }
+    dns.warn("this is not supported yet: wsray runs without it", "names are resolved by the system");
+    Ok(())
+}
+
+/// A server without outbounds serves; anything that a person's own programs use must say where traffic goes.
+fn implicit_freedom(root: &Node<'_>, inbounds: &[Inbound], outbounds: &mut Vec<Outbound>) -> Parsed<bool> {
+    if !outbounds.is_empty() || inbounds.is_empty() {
+        return Ok(false);
+    }
+    let local = inbounds.iter().find(|inbound| !matches!(inbound.protocol, InboundProtocol::Vmess(_)));
+    if let Some(local) = local {
+        let error = Diagnostic::at(
+            &local.place,
+            "there are no outbounds, and sending the traffic of this inbound directly would show it to everybody",
+        );
+        let help = "add \"outbounds\": [...] with your server, or [{ \"protocol\": \"freedom\" }] if going directly is meant";
+        return Err::<bool, Reported>(root.reader.refuse(error.help(help)));
+    }
+    root.warn(
+        "there are no outbounds: traffic goes directly to its targets (V2Ray would drop it)",
+        "to say so yourself, add \"outbounds\": [{ \"protocol\": \"freedom\" }]",
+    );
+    let protocol = OutboundProtocol::Freedom(Freedom::default());
+    outbounds.push(Outbound { place: root.place(), tag: None, protocol });
+    Ok(true)
+}

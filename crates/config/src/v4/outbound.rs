@@ -1,0 +1,236 @@
+//! Outbounds.
+
+use wsray_vmess::SecurityChoice;
+
+use super::{
+    inbound::{alter_id, level},
+    stream, values,
+};
+use crate::{
+    Blackhole, DomainStrategy, Freedom, Outbound, OutboundProtocol, Redirect, VmessOutUser, VmessOutbound,
+    VmessServer, keys,
+    node::{Node, Object, Parsed},
+};
+
+/// The outbound protocols of V2Ray and Xray.
+const PROTOCOLS: values::Names = values::Names {
+    what: "an outbound protocol",
+    known: &["vmess", "freedom", "blackhole"],
+    foreign: &[
+        "vless",
+        "trojan",
+        "shadowsocks",
+        "shadowsocks2022",
+        "socks",
+        "http",
+        "dns",
+        "loopback",
+        "mtproto",
+        "wireguard",
+        "hysteria2",
+        "vlite",
+    ],
+    foreign_help: "remove this outbound, or use vmess, freedom or blackhole",
+};
+
+/// Reads an element of `outbounds`.
+pub(super) fn outbound<'a>(node: &Node<'a>, transport: Option<&Object<'a>>) -> Parsed<Outbound> {
+    let object = node.object(keys::OUTBOUND)?;
+    if let Some(mux) = object.find("mux") {
+        let _ = mux.object(keys::MUX);
+    }
+    let tag = object.text("tag", "a tag");
+    let protocol = protocol(&object, transport);
+    Ok(Outbound { place: node.place(), tag: tag?.map(str::to_owned), protocol: protocol? })
+}
+
+fn protocol<'a>(object: &Object<'a>, transport: Option<&Object<'a>>) -> Parsed<OutboundProtocol> {
+    let Some(node) = object.find("protocol") else {
+        return Err(object.missing("protocol", "write \"protocol\": \"vmess\" (or freedom, blackhole)"));
+    };
+    let name = node.text("an outbound protocol")?;
+    match name.to_ascii_lowercase().as_str() {
+        "vmess" => {
+            let servers = servers(object);
+            let stream = stream::client(object, transport, servers.as_deref().unwrap_or_default());
+            let vmess = VmessOutbound { servers: servers?, stream: stream? };
+            warn_unprotected(object, &vmess);
+            Ok(OutboundProtocol::Vmess(vmess))
+        }
+        "freedom" => {
+            let plain = stream::refuse_for_local(object);
+            let freedom = freedom(object)?;
+            plain.map(|()| OutboundProtocol::Freedom(freedom))
+        }
+        "blackhole" => blackhole(object).map(OutboundProtocol::Blackhole),
+        _ => Err(PROTOCOLS.unknown(&node, name)),
+    }
+}
+
+fn servers(outbound: &Object<'_>) -> Parsed<Vec<VmessServer>> {
+    const SHAPE: &str = "write \"settings\": { \"vnext\": [{ \"address\": \"...\", \"port\": 443, \"users\": [{ \"id\": \"...\" }] }] }";
+    let Some(settings) = outbound.find("settings") else {
+        return Err(outbound.missing("settings", SHAPE));
+    };
+    let settings = settings.object(keys::VMESS_OUTBOUND)?;
+    let Some(vnext) = settings.find("vnext") else {
+        if settings.find("address").is_none() {
+            return Err(settings.node.refuse("there is no server: expected \"vnext\" or \"address\"", SHAPE));
+        }
+        return Ok(vec![server(&settings)?]);
+    };
+    if let Some(address) = settings.find("address") {
+        return Err(address.refuse(
+            "expected one way to name the server, found \"vnext\" and \"address\"",
+            "remove one of them",
+        ));
+    }
+    let nodes = vnext.list()?;
+    if nodes.is_empty() {
+        return Err(vnext.refuse("expected a server, found an empty list", SHAPE));
+    }
+    let servers: Vec<_> = nodes.iter().map(|node| server(&node.object(keys::VNEXT)?)).collect();
+    servers.into_iter().collect()
+}
+
+/// A server: an element of `vnext`, or the flat form, which may hold its one user itself.
+fn server(object: &Object<'_>) -> Parsed<VmessServer> {
+    let address = match object.find("address") {
+        Some(node) => values::address(&node),
+        None => Err(object.missing("address", "write the server's name or IP address")),
+    };
+    let port = match object.find("port") {
+        Some(node) => values::port(&node),
+        None => Err(object.missing("port", "write the server's port: \"port\": 443")),
+    };
+    let users = users(object);
+    Ok(VmessServer { place: object.node.place(), address: address?, port: port?, users: users? })
+}
+
+fn users(server: &Object<'_>) -> Parsed<Vec<VmessOutUser>> {
+    let Some(users) = server.find("users") else {
+        if server.find_any(&["id", "uuid"]).is_some() {
+            return Ok(vec![user(server)?]);
+        }
+        return Err(server
+            .node
+            .refuse("there is no user: \"users\" is missing", "write \"users\": [{ \"id\": \"...\" }]"));
+    };
+    let nodes = users.list()?;
+    if nodes.is_empty() {
+        return Err(users.refuse("expected a user, found an empty list", "write [{ \"id\": \"...\" }]"));
+    }
+    let users: Vec<_> = nodes.iter().map(|node| user(&node.object(keys::VNEXT_USER)?)).collect();
+    users.into_iter().collect()
+}
+
+fn user(object: &Object<'_>) -> Parsed<VmessOutUser> {
+    let id = values::id_of(object);
+    let security = match object.find("security") {
+        Some(node) => security(&node),
+        None => Ok(SecurityChoice::Auto),
+    };
+    let level = level(object, "level");
+    let alter_id = alter_id(object, "the new one (AEAD) is sent, which V2Ray 4.28 and later understand");
+    let experiments = object.text("experiments", "names of experiments")?.unwrap_or_default();
+    alter_id?;
+    Ok(VmessOutUser {
+        place: object.node.place(),
+        id: id?,
+        security: security?,
+        authenticated_length: experiments.contains("AuthenticatedLength"),
+        no_end_mark: experiments.contains("NoTerminationSignal"),
+        level: level?,
+    })
+}
+
+fn security(node: &Node<'_>) -> Parsed<SecurityChoice> {
+    const CIPHERS: values::Names = values::Names {
+        what: "a VMess security",
+        known: &SecurityChoice::NAMES,
+        foreign: &["aes-128-cfb", "tls"],
+        foreign_help: "write \"auto\"; TLS goes into \"streamSettings\"",
+    };
+    let name = node.text(CIPHERS.what)?;
+    name.parse().map_err(|_| CIPHERS.unknown(node, name))
+}
+
+/// Without TLS, `none` and `zero` let everybody on the way read along.
+fn warn_unprotected(outbound: &Object<'_>, vmess: &VmessOutbound) {
+    let plain = |user: &VmessOutUser| matches!(user.security, SecurityChoice::None | SecurityChoice::Zero);
+    let away =
+        |server: &&VmessServer| !matches!(&server.address, wsray_vmess::Address::Ip(ip) if ip.is_loopback());
+    let exposed = vmess.servers.iter().filter(away).any(|server| server.users.iter().any(plain));
+    if vmess.stream.tls.is_none() && exposed {
+        outbound.node.warn(
+            "nothing is encrypted: the VMess security is none or zero, and there is no TLS",
+            "write \"security\": \"tls\" in \"streamSettings\", or \"security\": \"auto\" for the user",
+        );
+    }
+}
+
+fn freedom(outbound: &Object<'_>) -> Parsed<Freedom> {
+    let Some(settings) = outbound.find("settings") else { return Ok(Freedom::default()) };
+    let settings = settings.object(keys::FREEDOM)?;
+    let domain_strategy =
+        settings.find("domainStrategy").map_or(Ok(DomainStrategy::AsIs), |node| domain_strategy(&node));
+    let redirect = settings.find("redirect").map(|node| redirect(&node)).transpose();
+    let level = level(&settings, "userLevel");
+    Ok(Freedom { domain_strategy: domain_strategy?, redirect: redirect?.flatten(), level: level? })
+}
+
+fn domain_strategy(node: &Node<'_>) -> Parsed<DomainStrategy> {
+    const STRATEGIES: values::Names = values::Names {
+        what: "a domain strategy",
+        known: &["AsIs", "UseIP", "UseIPv4", "UseIPv6"],
+        foreign: &[
+            "UseIPv4v6",
+            "UseIPv6v4",
+            "ForceIP",
+            "ForceIPv4",
+            "ForceIPv6",
+            "ForceIPv4v6",
+            "ForceIPv6v4",
+        ],
+        foreign_help: "write one of: AsIs, UseIP, UseIPv4, UseIPv6",
+    };
+    let name = node.text(STRATEGIES.what)?;
+    match name.to_ascii_lowercase().as_str() {
+        "" | "asis" => Ok(DomainStrategy::AsIs),
+        "useip" | "use_ip" => Ok(DomainStrategy::UseIp),
+        "useipv4" | "useip4" | "use_ipv4" | "use_ip4" => Ok(DomainStrategy::UseIpv4),
+        "useipv6" | "useip6" | "use_ipv6" | "use_ip6" => Ok(DomainStrategy::UseIpv6),
+        _ => Err(STRATEGIES.unknown(node, name)),
+    }
+}
+
+/// `host:port`, `host:0` (the target's own port) or `:port` (the target's own host).
+fn redirect(node: &Node<'_>) -> Parsed<Option<Redirect>> {
+    const WHAT: &str = "host:port";
+    const HELP: &str = "write \"127.0.0.1:3366\", or \":3366\" for another port only";
+    let text = node.text(WHAT)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let (host, port) = text.rsplit_once(':').ok_or_else(|| node.expected(WHAT, HELP))?;
+    let port: u16 = port.parse().map_err(|_| node.expected(WHAT, HELP))?;
+    let address =
+        if host.is_empty() { None } else { Some(host.parse().map_err(|_| node.expected(WHAT, HELP))?) };
+    Ok(Some(Redirect { address, port: std::num::NonZeroU16::new(port) }))
+}
+
+fn blackhole(outbound: &Object<'_>) -> Parsed<Blackhole> {
+    const RESPONSES: values::Names =
+        values::Names { what: "a response", known: &["none", "http"], foreign: &[], foreign_help: "" };
+    let Some(settings) = outbound.find("settings") else { return Ok(Blackhole::default()) };
+    let settings = settings.object(keys::BLACKHOLE)?;
+    let Some(response) = settings.find("response") else { return Ok(Blackhole::default()) };
+    let response = response.object(keys::TYPE)?;
+    let Some(kind) = response.find("type") else { return Ok(Blackhole::default()) };
+    let name = kind.text(RESPONSES.what)?;
+    match name.to_ascii_lowercase().as_str() {
+        "" | "none" => Ok(Blackhole { http_response: false }),
+        "http" => Ok(Blackhole { http_response: true }),
+        _ => Err(RESPONSES.unknown(&kind, name)),
+    }
+}

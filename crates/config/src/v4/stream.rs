@@ -1,0 +1,206 @@
+//! `streamSettings`: which network, TLS or not, and the socket's options.
+
+use super::{tls, values, ws};
+use crate::{
+    ClientStream, ServerStream, VmessServer, keys,
+    node::{Node, Object, Parsed},
+};
+
+/// The networks of V2Ray and Xray.
+const NETWORKS: values::Names = values::Names {
+    what: "a network",
+    known: &["ws", "tcp"],
+    foreign: &[
+        "kcp",
+        "mkcp",
+        "h2",
+        "http",
+        "h3",
+        "quic",
+        "grpc",
+        "gun",
+        "ds",
+        "domainsocket",
+        "httpupgrade",
+        "xhttp",
+        "splithttp",
+        "hysteria2",
+        "meek",
+        "request",
+    ],
+    foreign_help: "write \"ws\", on client and server",
+};
+
+/// The securities of V2Ray and Xray. V2Ray takes any unknown one for plaintext.
+const SECURITIES: values::Names = values::Names {
+    what: "a security",
+    known: &["tls", "none"],
+    foreign: &["reality", "xtls", "utls"],
+    foreign_help: "write \"tls\", on client and server",
+};
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Network {
+    Tcp,
+    Ws,
+}
+
+/// What both ends have.
+struct Stream<'a> {
+    object: Object<'a>,
+    network: Network,
+    /// The value of `security` if it is `tls`.
+    tls: Option<Node<'a>>,
+    ws: Option<Node<'a>>,
+    tcp: Option<Object<'a>>,
+    sockopt: Option<Object<'a>>,
+}
+
+/// The stream of a vmess inbound.
+pub(super) fn server<'a>(inbound: &Object<'a>, transport: Option<&Object<'a>>) -> Parsed<ServerStream> {
+    let Some(stream) = read(inbound, transport)? else {
+        return Ok(ServerStream::default());
+    };
+    let tls = stream
+        .tls
+        .as_ref()
+        .map(|security| tls::server(&stream.object, security, stream.network == Network::Ws));
+    let on_socket = accept_proxy_protocol(stream.sockopt.as_ref());
+    let (ws, accept) = match stream.network {
+        Network::Ws => {
+            let ws = ws::server(&stream.object.node, stream.ws.as_ref());
+            let accept = ws.as_ref().is_ok_and(|(_, accept)| *accept);
+            if let Ok(Some(node)) = &on_socket
+                && !accept
+            {
+                node.warn(
+                    "this has no effect with network \"ws\"",
+                    "write \"acceptProxyProtocol\": true in \"wsSettings\"",
+                );
+            }
+            (Some(ws.map(|(ws, _)| ws)), Ok(accept))
+        }
+        Network::Tcp => {
+            let on_tcp = accept_proxy_protocol(stream.tcp.as_ref());
+            (None, on_tcp.map(|node| node.is_some() || matches!(on_socket, Ok(Some(_)))))
+        }
+    };
+    on_socket?;
+    Ok(ServerStream { tls: tls.transpose()?, ws: ws.transpose()?, accept_proxy_protocol: accept? })
+}
+
+/// The stream of a vmess outbound to `servers`.
+pub(super) fn client<'a>(
+    outbound: &Object<'a>,
+    transport: Option<&Object<'a>>,
+    servers: &[VmessServer],
+) -> Parsed<ClientStream> {
+    let Some(stream) = read(outbound, transport)? else {
+        return Ok(ClientStream::default());
+    };
+    let is_ws = stream.network == Network::Ws;
+    let tls = stream.tls.as_ref().map(|security| tls::client(&stream.object, security, is_ws, servers));
+    let ws = is_ws.then(|| ws::client(&stream.object.node, stream.ws.as_ref()));
+    let on_tcp = refuse_proxy_protocol(stream.tcp.as_ref());
+    refuse_proxy_protocol(stream.sockopt.as_ref())?;
+    on_tcp?;
+    Ok(ClientStream { tls: tls.transpose()?, ws: ws.transpose()? })
+}
+
+/// Checks the `streamSettings` of something that uses plain TCP.
+pub(super) fn refuse_for_local(object: &Object<'_>) -> Parsed<()> {
+    let Some(stream) = read(object, None)? else { return Ok(()) };
+    if stream.network == Network::Ws || stream.tls.is_some() {
+        return Err(stream
+            .object
+            .node
+            .refuse("WebSocket and TLS are supported for vmess only", "remove \"streamSettings\" here"));
+    }
+    if let Some(node) = accept_proxy_protocol(stream.sockopt.as_ref())? {
+        return Err(node.refuse("the PROXY protocol is supported on vmess inbounds only", "remove it"));
+    }
+    Ok(())
+}
+
+fn read<'a>(parent: &Object<'a>, transport: Option<&Object<'a>>) -> Parsed<Option<Stream<'a>>> {
+    let Some(node) = parent.find("streamSettings") else { return Ok(None) };
+    let object = node.object(keys::STREAM)?;
+    let network = network(&object);
+    let tls = security(&object);
+    let shared = |key| transport.and_then(|transport| transport.find(key));
+    let sockopt = object.find("sockopt").map(|node| node.object(keys::SOCKOPT)).transpose();
+    let tcp = match network {
+        Ok(Network::Tcp) => {
+            object.find_any(&["tcpSettings", "rawSettings"]).or_else(|| shared("tcpSettings"))
+        }
+        _ => None,
+    };
+    let tcp = tcp.map(|node| tcp_settings(&node)).transpose();
+    if let (Ok(Network::Tcp), Some(unused)) =
+        (network, object.find("wsSettings").filter(|node| !node.is_off()))
+    {
+        unused.warn("this has no effect: the network is \"tcp\"", "write \"network\": \"ws\" beside it");
+    }
+    if let (Ok(None), Some(unused)) = (&tls, object.find("tlsSettings").filter(|node| !node.is_off())) {
+        unused.warn(
+            "this has no effect: there is no TLS",
+            "write \"security\": \"tls\" beside it, or remove it",
+        );
+    }
+    let ws = object.find("wsSettings").or_else(|| shared("wsSettings"));
+    Ok(Some(Stream { network: network?, tls: tls?, ws, tcp: tcp?, sockopt: sockopt?, object }))
+}
+
+fn network(stream: &Object<'_>) -> Parsed<Network> {
+    let Some(node) = stream.find("network") else { return Ok(Network::Tcp) };
+    let name = node.text(NETWORKS.what)?;
+    match name.to_ascii_lowercase().as_str() {
+        "tcp" | "raw" => Ok(Network::Tcp),
+        "ws" | "websocket" => Ok(Network::Ws),
+        "wss" => {
+            Err(node.expected("a network (ws, tcp)", "write \"ws\", and \"security\": \"tls\" beside it"))
+        }
+        _ => Err(NETWORKS.unknown(&node, name)),
+    }
+}
+
+fn security<'a>(stream: &Object<'a>) -> Parsed<Option<Node<'a>>> {
+    let Some(node) = stream.find("security") else { return Ok(None) };
+    let name = node.text(SECURITIES.what)?;
+    match name.to_ascii_lowercase().as_str() {
+        "" | "none" => Ok(None),
+        "tls" => Ok(Some(node)),
+        _ => Err(SECURITIES.unknown(&node, name)),
+    }
+}
+
+fn tcp_settings<'a>(node: &Node<'a>) -> Parsed<Object<'a>> {
+    let tcp = node.object(keys::TCP)?;
+    if let Some(header) = tcp.find("header") {
+        let header = header.object(keys::TYPE)?;
+        if let Some(kind) = header.find("type").filter(|kind| !kind.is_off()) {
+            return Err(kind.refuse(
+                format!("a disguise of raw TCP is not supported, found {}", kind.found()),
+                "write \"none\", or use \"network\": \"ws\"",
+            ));
+        }
+    }
+    Ok(tcp)
+}
+
+/// The place of an `acceptProxyProtocol` that is true.
+fn accept_proxy_protocol<'a>(settings: Option<&Object<'a>>) -> Parsed<Option<Node<'a>>> {
+    let Some(node) = settings.and_then(|settings| settings.find("acceptProxyProtocol")) else {
+        return Ok(None);
+    };
+    Ok(node.flag()?.then_some(node))
+}
+
+/// An outbound accepts nothing.
+pub(super) fn refuse_proxy_protocol(settings: Option<&Object<'_>>) -> Parsed<()> {
+    match accept_proxy_protocol(settings)? {
+        Some(node) => Err(node
+            .refuse("the PROXY protocol can be accepted on an inbound only", "remove it from this outbound")),
+        None => Ok(()),
+    }
+}

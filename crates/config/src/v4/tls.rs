@@ -1,0 +1,292 @@
+//! `tlsSettings`
+
+use data_encoding::BASE64_NOPAD;
+use wsray_vmess::Address;
+
+use super::values;
+use crate::{
+    CertificatePair, ClientTls, Pem, PemSource, ServerTls, VmessServer, keys,
+    node::{Node, Object, Parsed, Reported},
+};
+
+/// The protocol that carries a WebSocket handshake.
+const HTTP_1: &str = "http/1.1";
+/// What V2Ray offers elsewhere (v2fly/v2ray-core `transport/internet/tls/config.go`).
+const DEFAULT_ALPN: [&str; 2] = ["h2", HTTP_1];
+
+/// What a certificate is for.
+enum Usage {
+    Present,
+    Trust,
+}
+
+/// Reads the TLS of an inbound whose `security` is the node given.
+pub(super) fn server(stream: &Object<'_>, security: &Node<'_>, is_ws: bool) -> Parsed<ServerTls> {
+    const HELP: &str = "write \"tlsSettings\": { \"certificates\": [{ \"certificateFile\": \"cert.pem\", \"keyFile\": \"key.pem\" }] }";
+    let Some(node) = stream.find("tlsSettings") else {
+        return Err(security.refuse("TLS needs a certificate and its key: \"tlsSettings\" is missing", HELP));
+    };
+    let object = node.object(keys::TLS)?;
+    let versions = versions(&object);
+    let alpn = alpn(&object, is_ws);
+    let session_resumption = object.flag("enableSessionResumption");
+    let listed = object.list("certificates")?;
+    let pairs: Vec<_> = listed.iter().map(|node| server_certificate(node)).collect();
+    let pairs: Vec<_> = pairs.into_iter().collect::<Parsed<_>>()?;
+    let certificates: Vec<_> = pairs.into_iter().flatten().collect();
+    if certificates.is_empty() {
+        let place = object.find("certificates").unwrap_or_else(|| node.clone());
+        return Err(place.refuse("TLS needs a certificate and its key, found none", HELP));
+    }
+    versions?;
+    Ok(ServerTls { place: node.place(), certificates, alpn: alpn?, session_resumption: session_resumption? })
+}
+
+fn server_certificate(node: &Node<'_>) -> Parsed<Option<CertificatePair>> {
+    let object = node.object(keys::CERTIFICATE)?;
+    if let Usage::Trust = usage(&object)? {
+        node.warn(
+            "this certificate has no effect: clients are not asked for theirs",
+            "write \"usage\": \"encipherment\" to present it, or remove it",
+        );
+        return Ok(None);
+    }
+    let certificate = pem(&object, "certificateFile", "certificate");
+    let key = pem(&object, "keyFile", "key");
+    Ok(Some(CertificatePair { place: node.place(), certificate: certificate?, key: key? }))
+}
+
+/// Reads the TLS of an outbound to `servers` whose `security` is the node given.
+pub(super) fn client(
+    stream: &Object<'_>,
+    security: &Node<'_>,
+    is_ws: bool,
+    servers: &[VmessServer],
+) -> Parsed<ClientTls> {
+    let Some(node) = stream.find("tlsSettings") else {
+        check_addresses(security, servers)?;
+        return Ok(ClientTls {
+            place: security.place(),
+            server_name: None,
+            alpn: default_alpn(is_ws),
+            allow_insecure: false,
+            disable_system_root: false,
+            extra_roots: Vec::new(),
+            pinned_chain_sha256: Vec::new(),
+            session_resumption: false,
+        });
+    };
+    let object = node.object(keys::TLS)?;
+    let server_name = object.find("serverName").map_or(Ok(None), |node| server_name(&node));
+    let versions = versions(&object);
+    let alpn = alpn(&object, is_ws);
+    let allow_insecure = object.flag("allowInsecure");
+    let disable_system_root = object.flag("disableSystemRoot");
+    let session_resumption = object.flag("enableSessionResumption");
+    let pins = pins(&object);
+    let extra_roots = extra_roots(&object);
+    versions?;
+    let tls = ClientTls {
+        place: node.place(),
+        server_name: server_name?,
+        alpn: alpn?,
+        allow_insecure: allow_insecure?,
+        disable_system_root: disable_system_root?,
+        extra_roots: extra_roots?,
+        pinned_chain_sha256: pins?,
+        session_resumption: session_resumption?,
+    };
+    if tls.server_name.is_none() {
+        check_addresses(&object.node, servers)?;
+    }
+    check_trust(&object, &tls)?;
+    Ok(tls)
+}
+
+/// What makes trust in the server impossible, or empty.
+fn check_trust(object: &Object<'_>, tls: &ClientTls) -> Parsed<()> {
+    if tls.disable_system_root && tls.extra_roots.is_empty() && !tls.allow_insecure {
+        let node = object.find("disableSystemRoot").unwrap_or_else(|| object.node.clone());
+        return Err(node.refuse(
+            "no server can be trusted: the system's certificates are off and there are no others",
+            "add \"certificates\": [{ \"usage\": \"verify\", \"certificateFile\": \"ca.pem\" }], or write false",
+        ));
+    }
+    if let Some(node) =
+        object.find("allowInsecure").filter(|_| tls.allow_insecure && tls.pinned_chain_sha256.is_empty())
+    {
+        node.warn(
+            "the server's certificate is not checked: anybody on the way can pose as the server",
+            "write false; for a certificate of your own add { \"usage\": \"verify\", \"certificateFile\": \"cert.pem\" } to \"certificates\"",
+        );
+    }
+    Ok(())
+}
+
+fn extra_roots(object: &Object<'_>) -> Parsed<Vec<Pem>> {
+    let root = |node: &Node<'_>| {
+        let object = node.object(keys::CERTIFICATE)?;
+        match usage(&object)? {
+            Usage::Trust => pem(&object, "certificateFile", "certificate").map(Some),
+            Usage::Present => {
+                node.warn(
+                    "this certificate has no effect: wsray shows servers no certificate of its own yet",
+                    "write \"usage\": \"verify\" to trust it, or remove it",
+                );
+                Ok(None)
+            }
+        }
+    };
+    let roots: Vec<_> = object.list("certificates")?.iter().map(root).collect();
+    let roots: Vec<Option<Pem>> = roots.into_iter().collect::<Parsed<_>>()?;
+    Ok(roots.into_iter().flatten().collect())
+}
+
+fn usage(certificate: &Object<'_>) -> Parsed<Usage> {
+    const USAGES: values::Names = values::Names {
+        what: "a usage",
+        known: &["encipherment", "verify"],
+        foreign: &["issue", "verifyclient"],
+        foreign_help: "remove this certificate, or write \"encipherment\" or \"verify\"",
+    };
+    let Some(node) = certificate.find("usage") else { return Ok(Usage::Present) };
+    let name = node.text(USAGES.what)?;
+    match name.to_ascii_lowercase().as_str() {
+        "" | "encipherment" => Ok(Usage::Present),
+        "verify" => Ok(Usage::Trust),
+        _ => Err(USAGES.unknown(&node, name)),
+    }
+}
+
+/// PEM by file or by lines; the file wins, as in V2Ray.
+fn pem(certificate: &Object<'_>, file_key: &str, inline_key: &str) -> Parsed<Pem> {
+    if let Some(node) = certificate.find(file_key) {
+        let path = node.text("a file name")?;
+        if !path.is_empty() {
+            return Ok(Pem { place: node.place(), source: PemSource::File(path.to_owned()) });
+        }
+    }
+    let missing = || -> Reported {
+        certificate.missing(
+            file_key,
+            format!("write \"{file_key}\": \"...\", or the PEM lines as {inline_key:?}: [...]"),
+        )
+    };
+    let node = certificate.find(inline_key).ok_or_else(missing)?;
+    let text = match node.as_text() {
+        Some(text) => text.to_owned(),
+        None if node.is_list() => {
+            let lines: Vec<_> = node.list()?.iter().map(|line| pem_line(line)).collect();
+            lines.into_iter().collect::<Parsed<Vec<_>>>()?.join("\n")
+        }
+        None => {
+            return Err(node.refuse(
+                "expected the lines of a PEM file, found something else",
+                "write [\"-----BEGIN ...\", ...]",
+            ));
+        }
+    };
+    if text.trim().is_empty() {
+        Err(missing())
+    } else {
+        Ok(Pem { place: node.place(), source: PemSource::Inline(text) })
+    }
+}
+
+/// A line of PEM, which may be a secret and is never shown.
+fn pem_line<'a>(node: &Node<'a>) -> Parsed<&'a str> {
+    node.as_text().ok_or_else(|| {
+        node.refuse(
+            "expected a line of a PEM file in double quotes, found something else",
+            "put it in double quotes",
+        )
+    })
+}
+
+/// wsray speaks TLS 1.2 and 1.3, always both.
+fn versions(object: &Object<'_>) -> Parsed<()> {
+    let mut result = Ok(());
+    for (key, fine) in [("minVersion", ["1.0", "1.1", "1.2"].as_slice()), ("maxVersion", &["1.3"])] {
+        let Some(node) = object.find(key) else { continue };
+        let named = node.text("a TLS version").map(|text| text.is_empty() || fine.contains(&text));
+        if named == Ok(false) {
+            let message = format!("choosing TLS versions is not supported yet, found {}", node.found());
+            result = Err(node.refuse(message, "remove it: TLS 1.2 and 1.3 are spoken"));
+        } else if named.is_err() {
+            result = Err(Reported);
+        }
+    }
+    result
+}
+
+fn default_alpn(is_ws: bool) -> Vec<String> {
+    let names: &[&str] = if is_ws { &[HTTP_1] } else { &DEFAULT_ALPN };
+    names.iter().map(|&name| name.to_owned()).collect()
+}
+
+/// `alpn`, without `h2` on WebSocket: V2Ray agrees to it there, and then no handshake works.
+fn alpn(object: &Object<'_>, is_ws: bool) -> Parsed<Vec<String>> {
+    let Some(node) = object.find("alpn") else { return Ok(default_alpn(is_ws)) };
+    let mut names: Vec<String> = Vec::new();
+    for (at, name) in node.texts("a list of protocols")? {
+        if name.is_empty() || name.len() > 255 {
+            return Err(at.expected("a protocol of 1 to 255 bytes", "write \"http/1.1\""));
+        }
+        names.push(name.to_owned());
+    }
+    if is_ws && names.iter().any(|name| name == "h2") {
+        node.warn("\"h2\" is left out: it cannot carry WebSocket here", "write [\"http/1.1\"]");
+        names.retain(|name| name != "h2");
+    }
+    if names.is_empty() { Ok(default_alpn(is_ws)) } else { Ok(names) }
+}
+
+fn pins(object: &Object<'_>) -> Parsed<Vec<[u8; 32]>> {
+    let Some(node) = object.find("pinnedPeerCertificateChainSha256") else { return Ok(Vec::new()) };
+    let pin = |(at, text): (Node<'_>, &str)| {
+        let standard = text.trim_end_matches('=').replace('-', "+").replace('_', "/");
+        let bytes =
+            BASE64_NOPAD.decode(standard.as_bytes()).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
+        bytes.ok_or_else(|| {
+            at.expected(
+                "a SHA-256 hash in base64 (44 characters)",
+                "write what v2ctl tlsping or v2ray tls certChainHash shows",
+            )
+        })
+    };
+    let pins: Vec<_> = node.texts("a list of hashes")?.into_iter().map(pin).collect();
+    pins.into_iter().collect()
+}
+
+fn server_name(node: &Node<'_>) -> Parsed<Option<Address>> {
+    let text = node.text("a server name")?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let address = text.parse::<Address>().ok().filter(is_tls_name);
+    address.map(Some).ok_or_else(|| {
+        let help = "write the name on the server's certificate, such as \"server.example.com\", without scheme and port";
+        node.expected("a DNS name or an IP address", help)
+    })
+}
+
+/// Without `serverName`, each address must be a name that a certificate can bear.
+fn check_addresses(node: &Node<'_>, servers: &[VmessServer]) -> Parsed<()> {
+    match servers.iter().find(|server| !is_tls_name(&server.address)) {
+        Some(server) => Err(node.refuse(
+            format!("no certificate can bear the server's address {}", server.address),
+            "write \"serverName\" in \"tlsSettings\"",
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Whether TLS can name it (RFC 1035 section 2.3.1 and 2.3.4; underscores are tolerated).
+fn is_tls_name(address: &Address) -> bool {
+    let Address::Domain(domain) = address else { return true };
+    let name = domain.as_str();
+    let label =
+        |label: &str| (1..=63).contains(&label.len()) && !label.starts_with('-') && !label.ends_with('-');
+    let numeric_end = name.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
+    name.len() <= 253 && name.split('.').all(label) && !numeric_end
+}

@@ -1,0 +1,136 @@
+//! Values that several objects hold: ports, ids, addresses, names of protocols.
+
+use std::{net::IpAddr, num::NonZeroU16};
+
+use wsray_vmess::{Address, AddressError, UserId};
+
+use crate::{
+    Ports,
+    nearest::nearest,
+    node::{Node, Object, Parsed, clip},
+};
+
+/// What a port may be, for messages.
+const PORT: &str = "a port";
+
+/// A port as V2Ray's outbounds take it: a number.
+pub(super) fn port(node: &Node<'_>) -> Parsed<NonZeroU16> {
+    let port = node.number(PORT, 1..=65535)?;
+    u16::try_from(port).ok().and_then(NonZeroU16::new).ok_or_else(|| node.expected(PORT, "write a port"))
+}
+
+/// Ports as V2Ray's inbounds take them: a number, `"1000"` or `"1000-1005"`.
+pub(super) fn ports(node: &Node<'_>) -> Parsed<Ports> {
+    let Some(text) = node.as_text() else {
+        let port = port(node)?;
+        return Ports::new(port, port).ok_or_else(|| node.expected(PORT, "write a port"));
+    };
+    if text.starts_with("env:") {
+        return Err(node.refuse(
+            format!("ports from the environment are not supported yet, found {}", node.found()),
+            "write the port itself",
+        ));
+    }
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let number = |text: &str| text.trim().parse::<NonZeroU16>().ok();
+    let range = number(first).zip(number(last)).and_then(|(first, last)| Ports::new(first, last));
+    range.ok_or_else(|| {
+        let help = if text.contains(',') {
+            "write one inbound for each port"
+        } else if text.contains('-') {
+            "write the lower port first, such as \"1000-1005\""
+        } else {
+            "write a number from 1 to 65535"
+        };
+        node.expected("a port (1 to 65535) or a range of ports", help)
+    })
+}
+
+/// A user's id, found as `id` or `uuid`.
+pub(super) fn id_of(object: &Object<'_>) -> Parsed<UserId> {
+    match object.find_any(&["id", "uuid"]) {
+        Some(node) => id(&node),
+        None => Err(object.missing("id", "write the user's UUID; wsray uuid makes a new one")),
+    }
+}
+
+/// A user's id. Messages show four letters of it at most.
+pub(super) fn id(node: &Node<'_>) -> Parsed<UserId> {
+    let Some(text) = node.as_text() else {
+        let kind = if node.is_list() || node.is_object() { node.found() } else { "another value".to_owned() };
+        let message = format!("expected a UUID in double quotes, found {kind}");
+        return Err(node.refuse(message, "write the user's UUID; wsray uuid makes a new one"));
+    };
+    let placeholder =
+        ["uuid", "id", "your-uuid", "your-uuid-here", "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx", ""];
+    if placeholder.iter().any(|word| text.eq_ignore_ascii_case(word)) {
+        let found = if text.is_empty() {
+            "an empty text".to_owned()
+        } else {
+            format!("the placeholder {:?}", clip(text, 4))
+        };
+        return Err(node.refuse(
+            format!("expected a UUID, found {found}"),
+            "write a real UUID, the same on client and server; wsray uuid makes one",
+        ));
+    }
+    text.parse().map_err(|_| {
+        let digits = text.chars().filter(char::is_ascii_hexdigit).count();
+        let others = text.chars().filter(|&c| !c.is_ascii_hexdigit() && c != '-').count();
+        let message = format!(
+            "expected a UUID (32 hexadecimal digits), found {:?} with {digits} digits and {others} other characters",
+            clip(text, 4),
+        );
+        let help = if text.starts_with('{') { "remove the braces" } else { "copy the whole UUID; wsray uuid makes a new one" };
+        node.refuse(message, help)
+    })
+}
+
+/// The address of a server.
+pub(super) fn address(node: &Node<'_>) -> Parsed<Address> {
+    let text = node.text("an IP address or a domain")?;
+    text.parse().map_err(|error: AddressError| {
+        let help = if text.contains("://") || text.contains('/') {
+            "write the host only, without scheme and path"
+        } else if text.contains(':') {
+            "write the host only; the port goes into \"port\""
+        } else {
+            "write an IP address, or a domain such as server.example.com"
+        };
+        node.refuse(format!("expected an IP address or a domain, found {}: {error}", node.found()), help)
+    })
+}
+
+/// An IP address.
+pub(super) fn ip(node: &Node<'_>, help: &str) -> Parsed<IpAddr> {
+    let text = node.text("an IP address")?;
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    bare.parse().map_err(|_| node.expected("an IP address", help))
+}
+
+/// A name out of a closed list.
+pub(super) struct Names {
+    /// What it names, such as `a network`.
+    pub(super) what: &'static str,
+    /// The names that wsray knows, spelled as in V2Ray.
+    pub(super) known: &'static [&'static str],
+    /// The names that V2Ray or Xray knows and wsray does not.
+    pub(super) foreign: &'static [&'static str],
+    /// What to do about a foreign one.
+    pub(super) foreign_help: &'static str,
+}
+
+impl Names {
+    /// The error for a name that is none of `known`.
+    pub(super) fn unknown(&self, node: &Node<'_>, name: &str) -> crate::node::Reported {
+        if self.foreign.iter().any(|foreign| foreign.eq_ignore_ascii_case(name)) {
+            return node.refuse(format!("{name:?} is not supported by wsray"), self.foreign_help);
+        }
+        let known = self.known.join(", ");
+        let help = match nearest(name, self.known.iter().copied()) {
+            Some(near) => format!("write {near:?}"),
+            None => format!("write one of: {known}"),
+        };
+        node.expected(&format!("{} ({known})", self.what), help)
+    }
+}

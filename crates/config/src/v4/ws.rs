@@ -1,0 +1,246 @@
+//! `wsSettings`
+
+use std::num::NonZeroU32;
+
+use wsray_ws::{
+    ClientOptions, EarlyData, EarlyDataPlace, HeaderName, HeaderValue, Headers, OptionError, Path,
+    RESERVED_HEADERS,
+};
+
+use super::stream::refuse_proxy_protocol;
+use crate::{
+    ClientWs, Diagnostic, Place, ServerWs, keys,
+    node::{Node, Object, Parsed},
+};
+
+/// The header that Xray's `?ed=N` puts early data into (XTLS/Xray-core `transport/internet/websocket/dialer.go`).
+const XRAY_EARLY_DATA_HEADER: &str = "Sec-WebSocket-Protocol";
+
+/// Headers that frame or route the request itself, so that early data in them would break it or be lost.
+const NO_EARLY_DATA_HEADERS: [&str; 5] = ["Host", "Content-Length", "Transfer-Encoding", "TE", "Trailer"];
+
+/// Reads the `wsSettings` of an inbound, and whether it accepts the PROXY protocol.
+pub(super) fn server(stream: &Node<'_>, settings: Option<&Node<'_>>) -> Parsed<(ServerWs, bool)> {
+    let Some(node) = settings else {
+        return Ok((ServerWs { place: stream.place(), path: Path::default(), early_data: None }, false));
+    };
+    let object = node.object(keys::WS)?;
+    let accept = object.flag("acceptProxyProtocol");
+    let early_data = early_data(&object);
+    let path = text_of_path(&object);
+    for (key, help) in [
+        ("headers", "headers are what a client sends; remove them"),
+        ("host", "requests for any host are served; remove it"),
+        ("useBrowserForwarding", "it is for clients, and servers need no setting for it; remove it"),
+    ] {
+        if let Some(unused) = object.find(key).filter(|node| !node.is_off()) {
+            unused.warn("this has no effect on an inbound", help);
+        }
+    }
+    let (path, early_data) = server_path(&object, path?, early_data?);
+    Ok((ServerWs { place: node.place(), path: check_path(&object, &path)?, early_data }, accept?))
+}
+
+/// Xray's `?ed=N` leaves the path; V2Ray would answer 404 to every request, as it does to any other query. In path
+/// mode a query is an ordinary prefix.
+fn server_path(
+    object: &Object<'_>,
+    path: String,
+    early_data: Option<EarlyData>,
+) -> (String, Option<EarlyData>) {
+    let in_path = early_data.as_ref().is_some_and(|early| early.place == EarlyDataPlace::Path);
+    let Some(node) = object.find("path").filter(|_| path.contains('?') && !in_path) else {
+        return (path, early_data);
+    };
+    let (rest, xray) = ClientOptions::split_xray_early_data(&path);
+    if rest.contains('?') {
+        node.warn(
+            "no request can match a path with a query: every client gets 404",
+            "write the path up to the question mark",
+        );
+    }
+    if rest != path {
+        let size = xray.as_ref().map_or(0, |early| early.max_bytes.get());
+        node.warn(
+            format!(
+                "\"?ed=\" is Xray's: wsray serves {rest:?}, with early data in {XRAY_EARLY_DATA_HEADER} \
+                 (V2Ray would answer 404)"
+            ),
+            format!(
+                "to say so yourself, write \"path\": {rest:?}, \"maxEarlyData\": {size}, \
+                 \"earlyDataHeaderName\": {XRAY_EARLY_DATA_HEADER:?}"
+            ),
+        );
+    }
+    (rest, early_data.or(xray))
+}
+
+/// Reads the `wsSettings` of an outbound.
+pub(super) fn client(stream: &Node<'_>, settings: Option<&Node<'_>>) -> Parsed<ClientWs> {
+    let Some(node) = settings else {
+        return Ok(ClientWs {
+            place: stream.place(),
+            path: Path::default(),
+            headers: Headers::default(),
+            early_data: None,
+            browser_forwarding: false,
+        });
+    };
+    let object = node.object(keys::WS)?;
+    let proxy_protocol = refuse_proxy_protocol(Some(&object));
+    let browser_forwarding = browser_forwarding(&object);
+    let headers = headers(&object);
+    let early_data = early_data(&object);
+    let path = text_of_path(&object);
+    proxy_protocol?;
+    let (path, early_data) = client_path(&object, path?, early_data?);
+    Ok(ClientWs {
+        place: node.place(),
+        path: check_path(&object, &path)?,
+        headers: headers?,
+        early_data,
+        browser_forwarding: browser_forwarding?,
+    })
+}
+
+/// Xray's `?ed=N` leaves the path and means early data, unless the file says itself how early data goes.
+fn client_path(
+    object: &Object<'_>,
+    path: String,
+    early_data: Option<EarlyData>,
+) -> (String, Option<EarlyData>) {
+    let Some(node) = object.find("path") else { return (path, early_data) };
+    if path.contains('#') {
+        node.warn(
+            "servers never get to see what stands behind the \"#\"",
+            "write %23 for a \"#\" in the path",
+        );
+    }
+    let (rest, xray) = ClientOptions::split_xray_early_data(&path);
+    if rest == path || early_data.is_some() {
+        return (path, early_data);
+    }
+    if let Some(early_data) = &xray {
+        let size = early_data.max_bytes;
+        node.warn(
+            format!("\"?ed={size}\" is Xray's: up to {size} bytes of early data are sent in {XRAY_EARLY_DATA_HEADER}"),
+            "a V2Ray server needs \"maxEarlyData\" and \"earlyDataHeaderName\" for this; \
+             remove \"?ed=...\" if yours has none",
+        );
+    }
+    (rest, xray)
+}
+
+fn text_of_path(object: &Object<'_>) -> Parsed<String> {
+    Ok(object.text("path", "a path")?.unwrap_or("/").to_owned())
+}
+
+fn check_path(object: &Object<'_>, path: &str) -> Parsed<Path> {
+    Path::new(path).map_err(|error| {
+        let node = object.find("path").unwrap_or_else(|| object.node.clone());
+        node.refuse(
+            format!("expected a path, found {}: {error}", node.found()),
+            "remove that character, or percent-encode it",
+        )
+    })
+}
+
+fn early_data(object: &Object<'_>) -> Parsed<Option<EarlyData>> {
+    let bytes = object.number("maxEarlyData", "bytes", 0..=2_147_483_647);
+    let name = object.text("earlyDataHeaderName", "the name of a header");
+    let name_node = object.find("earlyDataHeaderName");
+    let place = match (name?, name_node) {
+        (Some(name), Some(node)) => EarlyDataPlace::Header(early_data_header(&node, name)?),
+        _ => EarlyDataPlace::Path,
+    };
+    let max_bytes = bytes?.and_then(NonZeroU32::new);
+    if let (None, EarlyDataPlace::Header(_), Some(node)) =
+        (max_bytes, &place, object.find("earlyDataHeaderName"))
+    {
+        node.warn(
+            "this has no effect: early data is off",
+            "write \"maxEarlyData\": 2048 beside it, or remove it",
+        );
+    }
+    Ok(max_bytes.map(|max_bytes| EarlyData { max_bytes, place }))
+}
+
+fn early_data_header(node: &Node<'_>, name: &str) -> Parsed<HeaderName> {
+    let help = "write \"Sec-WebSocket-Protocol\"";
+    let parsed: HeaderName = name.parse().map_err(|_| node.expected("the name of an HTTP header", help))?;
+    if RESERVED_HEADERS.iter().chain(&NO_EARLY_DATA_HEADERS).any(|reserved| parsed.is(reserved)) {
+        return Err(node.refuse(
+            format!("early data cannot travel in the header {name:?}: the request itself needs it"),
+            help,
+        ));
+    }
+    Ok(parsed)
+}
+
+/// `headers`, and Xray's `host`, which wins over a Host among them.
+fn headers(object: &Object<'_>) -> Parsed<Headers> {
+    let mut headers = Headers::default();
+    let mut result = Ok(());
+    let host = object
+        .text("host", "a host name")
+        .map(|host| host.and_then(|host| Some((host, object.find("host")?))));
+    if let Ok(Some((text, node))) = &host
+        && add(&mut headers, "Host", &node.place(), node, text).is_err()
+    {
+        result = Err(crate::node::Reported);
+    }
+    let has_host = matches!(&host, Ok(Some(_)));
+    if let Some(node) = object.find("headers") {
+        for (name, place, value) in node.entries()? {
+            let Ok(text) = value.text("a text") else {
+                result = Err(crate::node::Reported);
+                continue;
+            };
+            let is_host = name.eq_ignore_ascii_case("Host");
+            if is_host && has_host {
+                value.warn("this is ignored: \"host\" says something as well", "remove one of them");
+            } else if (!is_host || !text.is_empty()) && add(&mut headers, name, &place, &value, text).is_err()
+            {
+                result = Err(crate::node::Reported);
+            }
+        }
+    }
+    host?;
+    result.map(|()| headers)
+}
+
+/// Adds one header; `place` is the name's.
+fn add(headers: &mut Headers, name: &str, place: &Place, value: &Node<'_>, text: &str) -> Parsed<()> {
+    let reader = value.reader;
+    let refuse = |message: String, help: &str| reader.refuse(Diagnostic::at(place, message).help(help));
+    let parsed_name: HeaderName = name.parse().map_err(|_| {
+        refuse(
+            format!("expected the name of an HTTP header, found {name:?}"),
+            "use letters, digits and hyphens only",
+        )
+    })?;
+    let parsed_value: HeaderValue = text.parse().map_err(|error: OptionError| {
+        value.refuse(format!("expected the value of an HTTP header: {error}"), "remove that character")
+    })?;
+    if parsed_name.is("Host") && text.contains(['/', ' ', '\t', ',', '?', '#', '@']) {
+        return Err(value.expected("a host name", "write the host only, such as \"www.example.com\""));
+    }
+    headers.insert(parsed_name, parsed_value).map_err(|error| {
+        let help = match &error {
+            OptionError::RepeatedHeader { .. } => "remove one of them; letter case makes no difference",
+            _ => "remove it",
+        };
+        refuse(error.to_string(), help)
+    })
+}
+
+/// The one place that says what browser forwarding lacks.
+fn browser_forwarding(object: &Object<'_>) -> Parsed<bool> {
+    match object.find("useBrowserForwarding") {
+        Some(node) if node.flag()? => Err(node.refuse(
+            "browser forwarding needs the browserForwarder service, which is not supported yet",
+            "write false, and wsray dials the server itself",
+        )),
+        _ => Ok(false),
+    }
+}
