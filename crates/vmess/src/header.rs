@@ -154,7 +154,7 @@ pub(crate) fn seal_plain(
     let keys = HeaderKeys { cmd_key, auth_id: &auth_id, nonce: &nonce };
     let mut out = Vec::with_capacity(FIXED_LEN + plain.len() + TAG_LEN);
     out.extend_from_slice(&auth_id);
-    // A request has at most 40 + 259 + 15 + 4 bytes.
+    // A request has at most 38 + 259 + 15 + 4 bytes.
     let len = u16::try_from(plain.len()).unwrap_or(u16::MAX);
     keys.seal(salt::REQUEST_LEN_KEY, salt::REQUEST_LEN_NONCE, &len.to_be_bytes(), &mut out)?;
     out.extend_from_slice(&nonce);
@@ -307,9 +307,30 @@ fn parse_secrets(plain: &[u8]) -> Result<Secrets, HeaderError> {
     Ok(secrets)
 }
 
-/// The sum is checked before all that is not needed to find it.
 fn parse_plain(plain: &[u8], secrets: Secrets) -> Result<Request, HeaderError> {
-    let (&[version, .., options, padding_and_security, _, command], rest) =
+    let (command, summed_len) = parse_command(plain)?;
+    let (summed, rest) = plain.split_at_checked(summed_len).ok_or(HeaderError::Short)?;
+    let sum = rest.first_chunk().ok_or(HeaderError::Short)?;
+    if fnv1a(summed).to_be_bytes() != *sum {
+        return Err(HeaderError::Sum);
+    }
+    let (&[version, .., options, security, _, _], _) =
+        plain.split_first_chunk::<FIXED_PLAIN_LEN>().ok_or(HeaderError::Short)?;
+    if version != VERSION {
+        return Err(HeaderError::Version { found: version });
+    }
+    let found = security & 15;
+    let security = Security::from_wire(found).ok_or(HeaderError::Security { found })?;
+    let options = Options::from_bits(options);
+    if options.contains(Options::PADDING) && !options.contains(Options::MASKING) {
+        return Err(HeaderError::PaddingWithoutMasking);
+    }
+    Ok(Request { secrets, options, security, command })
+}
+
+/// The command, and how many bytes the sum is made of: it stands behind them.
+pub(crate) fn parse_command(plain: &[u8]) -> Result<(Command, usize), HeaderError> {
+    let (&[.., padding_and_security, _, command], rest) =
         plain.split_first_chunk::<FIXED_PLAIN_LEN>().ok_or(HeaderError::Short)?;
     let (command, target_len) = match command {
         TCP => Target::decode(rest).map(|(target, used)| (Command::Tcp(target), used)),
@@ -317,21 +338,7 @@ fn parse_plain(plain: &[u8], secrets: Secrets) -> Result<Request, HeaderError> {
         MUX => Ok((Command::Mux, 0)),
         found => return Err(HeaderError::Command { found }),
     }?;
-    let summed = FIXED_PLAIN_LEN + target_len + usize::from(padding_and_security >> 4);
-    let sum = plain.get(summed..).and_then(<[u8]>::first_chunk).ok_or(HeaderError::Short)?;
-    if fnv1a(&plain[..summed]).to_be_bytes() != *sum {
-        return Err(HeaderError::Sum);
-    }
-    if version != VERSION {
-        return Err(HeaderError::Version { found: version });
-    }
-    let found = padding_and_security & 15;
-    let security = Security::from_wire(found).ok_or(HeaderError::Security { found })?;
-    let options = Options::from_bits(options);
-    if options.contains(Options::PADDING) && !options.contains(Options::MASKING) {
-        return Err(HeaderError::PaddingWithoutMasking);
-    }
-    Ok(Request { secrets, options, security, command })
+    Ok((command, FIXED_PLAIN_LEN + target_len + usize::from(padding_and_security >> 4)))
 }
 
 /// Why a request is refused. Variants up to [`HeaderError::Tag`] may be anybody's doing; behind the others

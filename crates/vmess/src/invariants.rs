@@ -12,8 +12,8 @@ pub use body::{body_opens_alike_however_cut, sealed_body_opens_to_what_was_seale
 pub use replay::replay_agrees_with_a_naive_model;
 
 use crate::{
-    CmdKey, Command, HeaderEntropy, HeaderError, Options, Replay, Request, RequestOpener, Secrets, Security,
-    Step, Target, UserId, UserIndex, Users, header, open_response, seal_request, seal_response,
+    Address, CmdKey, Command, HeaderEntropy, HeaderError, Options, Replay, Request, RequestOpener, Secrets,
+    Security, Step, Target, UserId, UserIndex, Users, header, open_response, seal_request, seal_response,
 };
 
 /// Bytes to make decisions from; zeros behind the end.
@@ -51,10 +51,7 @@ impl<'a> Source<'a> {
         if options.contains(Options::PADDING) {
             options = options | Options::MASKING;
         }
-        let target = Target {
-            address: [[127, 0, 0, 1].into(), [0; 4].into()].map(crate::Address::Ip)[0].clone(),
-            port: 80,
-        };
+        let target = Target { address: Address::Ip([127, 0, 0, 1].into()), port: 80 };
         let command =
             [Command::Tcp(target.clone()), Command::Udp(target), Command::Mux][self.below(3)].clone();
         let [response_auth, body_key @ ..] = self.array::<17>();
@@ -93,9 +90,10 @@ pub fn header_opens_alike_however_cut(data: &[u8]) {
     let mut source = Source(data);
     let kind = source.byte();
     let mut plain = source.0.to_vec();
-    if kind & 1 == 1 {
-        let sum = crate::kdf::fnv1a(&plain);
-        plain.extend_from_slice(&sum.to_be_bytes());
+    if let (1, Ok((_, summed_len))) = (kind & 1, header::parse_command(&plain)) {
+        plain.resize(plain.len().max(summed_len), 0);
+        let sum = crate::kdf::fnv1a(&plain[..summed_len]).to_be_bytes();
+        plain.splice(summed_len..summed_len, sum);
     }
     let auth_id = cmd_key.auth_id(NOW, [1, 2, 3, 4]);
     let sealed = header::seal_plain(&cmd_key, &plain, auth_id, [5; 8]).unwrap_or_default();
@@ -135,9 +133,8 @@ fn request_survives(request: &Request, cmd_key: &CmdKey, users: &Users, random: 
 pub fn response_opens_only_whole_and_unchanged(data: &[u8]) {
     let mut source = Source(data);
     let secrets = source.request().secrets;
-    if let Ok(Step::Done { .. }) = open_response(data, &secrets) {
-        panic_free_failure("bytes made without the key opened");
-    }
+    let opened = open_response(data, &secrets);
+    assert!(!matches!(opened, Ok(Step::Done { .. })), "bytes made without the key opened");
     let Ok(mut sealed) = seal_response(&secrets) else { return };
     for cut in 0..sealed.len() {
         assert_eq!(open_response(&sealed[..cut], &secrets), Ok(Step::NeedMore), "cut at {cut}");
@@ -145,11 +142,6 @@ pub fn response_opens_only_whole_and_unchanged(data: &[u8]) {
     assert!(matches!(open_response(&sealed, &secrets), Ok(Step::Done { used: 38, .. })), "does not open");
     sealed[source.below(38)] ^= source.byte().max(1);
     assert!(open_response(&sealed, &secrets).is_err(), "a damaged response opened");
-}
-
-/// Fails an invariant.
-fn panic_free_failure(what: &str) {
-    assert!(what.is_empty(), "{what}");
 }
 
 #[cfg(test)]
@@ -166,7 +158,7 @@ mod tests {
             sealed_request_opens_to_itself(&data);
         }
 
-        /// A plaintext that is nearly right: version, security, command and address are.
+        /// A plaintext that is right more often than not.
         #[test]
         fn nearly_right_headers(
             mut data in vec(any::<u8>(), 42..120),
@@ -177,7 +169,7 @@ mod tests {
         ) {
             data[0] |= 1;
             data[1] = 1;
-            data[36] = security;
+            data[36] = data[36] & 0xf0 | security;
             data[38] = command;
             data[41] = kind;
             if let Some(first) = data.get_mut(42) {

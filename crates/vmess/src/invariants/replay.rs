@@ -14,8 +14,8 @@ struct Seen {
     secrets: Secrets,
 }
 
-/// Any sequence of openings at any times: none ever passes twice, wherever the clock jumps; and as long as
-/// it does not jump back, one that was not seen always passes.
+/// Any sequence of openings at any times: no auth ID ever passes twice, wherever the clock jumps; and as long
+/// as it does not jump back, no key passes twice and what was not seen always passes.
 pub fn replay_agrees_with_a_naive_model(data: &[u8]) {
     let mut source = Source(data);
     let (mut replay, mut seen) = (Replay::new(), Vec::<Seen>::new());
@@ -24,7 +24,7 @@ pub fn replay_agrees_with_a_naive_model(data: &[u8]) {
         match source.byte() % 8 {
             0 => now += u64::from(source.byte()),
             1 => now += u64::from(source.byte()) % 4,
-            2 if source.byte() == 7 => {
+            2 if source.byte() < 16 => {
                 now -= u64::from(source.byte()) * 4;
                 monotonic = false;
             }
@@ -50,7 +50,7 @@ pub fn replay_agrees_with_a_naive_model(data: &[u8]) {
         let checked = replay.check(&auth_id, time);
         let recorded = replay.record(&auth_id, time, user, &secrets, now);
         assert!(!(known_id && (checked.is_ok() || recorded.is_ok())), "an auth ID passed twice");
-        assert!(!(known_body && recorded.is_ok()), "a key passed twice");
+        assert!(!(monotonic && known_body && recorded.is_ok()), "a key passed twice");
         if monotonic && !known_id {
             assert_eq!(checked, Ok(()), "a fresh auth ID was refused");
             if !known_body && !forgotten_body {
