@@ -9,6 +9,7 @@
 //! ```
 
 pub mod inbound;
+pub mod observe;
 pub mod outbound;
 pub mod relay;
 pub mod session;
