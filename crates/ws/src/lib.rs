@@ -10,6 +10,7 @@ pub mod early_data;
 mod frame;
 mod frames;
 mod http;
+pub mod invariants;
 mod mask;
 mod options;
 mod reader;
