@@ -1,0 +1,281 @@
+//! Early data: the first bytes of a session inside the upgrade request.
+
+mod support;
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    time::{Duration, Instant},
+};
+
+use support::{
+    apps::{self, Target},
+    config::{Early, Link},
+    node::{Client, Kind, Pair, Server},
+    origin::{Origin, pattern},
+    pair,
+    raw::{self, How},
+    skip,
+    tap::Tap,
+};
+
+const SWP: Early = Early::Header("Sec-WebSocket-Protocol", 2048);
+
+macro_rules! early_data_pairs {
+    ($($test:ident),+ $(,)?) => {
+        pair!(wsray_to_wsray: Wsray => Wsray, #[cfg(test)], [$($test),+]);
+        pair!(wsray_to_v2ray_4_45: Wsray => V2Ray445, #[cfg(test)], [$($test),+]);
+        pair!(wsray_to_sing_box: Wsray => SingBox, #[cfg(test)], [$($test),+]);
+        pair!(v2ray_4_45_to_wsray: V2Ray445 => Wsray, #[cfg(test)], [$($test),+]);
+        pair!(sing_box_to_wsray: SingBox => Wsray, #[cfg(test)], [$($test),+]);
+        pair!(v2ray_4_45_to_v2ray_4_45: V2Ray445 => V2Ray445, #[ignore = "tests the test: no wsray in it"], [$($test),+]);
+        pair!(sing_box_to_v2ray_4_45: SingBox => V2Ray445, #[ignore = "tests the test: no wsray in it"], [$($test),+]);
+    };
+}
+
+early_data_pairs![
+    early_data_in_the_path_carries_data,
+    early_data_in_sec_websocket_protocol_carries_data,
+    early_data_in_a_header_of_another_name_carries_data,
+    what_early_data_cannot_hold_follows,
+    a_banner_comes_at_once_without_early_data,
+    a_banner_comes_at_once_with_early_data_in_the_path,
+    a_banner_comes_at_once_with_early_data_in_a_header,
+];
+
+/// Server, a recording middle box, client.
+fn start(pair: Pair, link: &Link) -> (Server, Tap, Client) {
+    let server = Server::start(pair.server, link);
+    let tap = Tap::before(server.port);
+    let client = Client::start(pair.client, link, tap.port);
+    (server, tap, client)
+}
+
+fn early_data_in_the_path_carries_data(pair: Pair) {
+    let head = request_with(pair, Early::Path(2048), "/ray");
+    let target = head.split(' ').nth(1).unwrap();
+    check_amount(pair, target.strip_prefix("/ray").unwrap());
+}
+
+fn early_data_in_sec_websocket_protocol_carries_data(pair: Pair) {
+    let head = request_with(pair, SWP, "/ray");
+    assert!(head.starts_with("GET /ray HTTP/1.1\r\n"), "{head}");
+    check_amount(pair, header(&head, "sec-websocket-protocol").unwrap());
+}
+
+fn early_data_in_a_header_of_another_name_carries_data(pair: Pair) {
+    let head = request_with(pair, Early::Header("X-Ed", 2048), "/ray");
+    check_amount(pair, header(&head, "x-ed").unwrap());
+}
+
+const FIRST_PAYLOAD: usize = 300;
+
+/// The head of a request whose session echoed well.
+fn request_with(pair: Pair, early: Early, path: &str) -> String {
+    let origin = Origin::start();
+    let (_server, tap, client) = start(pair, &Link { early, path: path.to_owned(), ..Link::default() });
+    let stream = apps::socks5(client.socks, origin.address.into(), None).unwrap();
+    check_echo_of(&stream, FIRST_PAYLOAD);
+    tap.request_head(0)
+}
+
+fn check_echo_of(mut stream: &TcpStream, length: usize) {
+    let text = pattern(length as u64, 3);
+    stream.write_all(&[b"echo\n", &text[..]].concat()).unwrap();
+    let mut answer = vec![0; length];
+    stream.read_exact(&mut answer).unwrap();
+    assert!(answer == text, "the echo differs");
+}
+
+/// A VMess header is 107 to 122 bytes for an IPv4 target; V2Ray and wsray put the first payload behind it.
+fn check_amount(pair: Pair, encoded: &str) {
+    let decoded = data_encoding::BASE64URL_NOPAD.decode(encoded.as_bytes());
+    let length = decoded.unwrap_or_else(|error| panic!("{error}: {encoded}")).len();
+    let payload = if pair.client == Kind::SingBox { 0 } else { FIRST_PAYLOAD };
+    assert!(length >= 100 + payload, "{length} bytes of early data");
+}
+
+fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    head.lines()
+        .find_map(|line| line.split_once(": ").filter(|(own, _)| own.eq_ignore_ascii_case(name)))
+        .map(|x| x.1)
+}
+
+fn what_early_data_cannot_hold_follows(pair: Pair) {
+    let origin = Origin::start();
+    for early in [Early::Path(100), Early::Header("Sec-WebSocket-Protocol", 100), Early::Header("X-Ed", 1)] {
+        let (_server, _tap, client) = start(pair, &Link { early, ..Link::default() });
+        let stream = apps::socks5(client.socks, origin.address.into(), None).unwrap();
+        check_echo_of(&stream, 5000);
+    }
+}
+
+fn a_banner_comes_at_once_without_early_data(pair: Pair) {
+    check_banner(pair, Early::None);
+}
+
+fn a_banner_comes_at_once_with_early_data_in_the_path(pair: Pair) {
+    check_banner(pair, Early::Path(2048));
+}
+
+fn a_banner_comes_at_once_with_early_data_in_a_header(pair: Pair) {
+    check_banner(pair, SWP);
+}
+
+fn check_banner(pair: Pair, early: Early) {
+    const BANNER: &str = "220 ready\r\n";
+    let origin = Origin::with_banner(BANNER);
+    let (_server, client) = pair.start(&Link { early, ..Link::default() });
+    let start = Instant::now();
+    let mut stream = apps::socks5(client.socks, origin.address.into(), None).unwrap();
+    let mut banner = [0; BANNER.len()];
+    stream.read_exact(&mut banner).unwrap();
+    let took = start.elapsed();
+    assert_eq!(banner, BANNER.as_bytes());
+    assert!(took < Duration::from_millis(500), "the banner took {took:?}");
+    stream.write_all(b"after").unwrap();
+    assert_eq!(apps::read_array::<5>(&mut stream).unwrap(), *b"after");
+}
+
+#[test]
+fn the_client_dials_only_when_the_application_spoke_and_after_a_tenth_of_a_second_at_most() {
+    let origin = Origin::start();
+    let (_server, tap, client) =
+        start(Pair { client: Kind::Wsray, server: Kind::Wsray }, &Link { early: SWP, ..Link::default() });
+    let asked = Instant::now();
+    let stream = apps::socks5(client.socks, origin.address.into(), None).unwrap();
+    let dialled_before_answer = tap.count();
+    let answered = asked.elapsed();
+    assert!(dialled_before_answer == 0 || answered > Duration::from_millis(50), "the dial did not wait");
+    let dialled = support::within(Duration::from_millis(400), || (tap.count() == 1).then_some(()));
+    assert!(dialled.is_some(), "a silent application is dialled for");
+    apps::check_echo(&stream).unwrap();
+}
+
+#[test]
+fn xrays_ed_in_a_client_path_means_early_data_in_sec_websocket_protocol() {
+    for server in [Kind::Wsray, Kind::V2Ray445] {
+        let pair = Pair { client: Kind::Wsray, server };
+        if let Some(reason) = pair.missing() {
+            skip!(reason);
+        }
+        let origin = Origin::start();
+        let link = Link { early: SWP, ..Link::default() };
+        let server = Server::start(server, &link);
+        let tap = Tap::before(server.port);
+        let xray = Link { early: Early::None, path: "/ray?ed=2048".to_owned(), ..link };
+        let client = Client::start(Kind::Wsray, &xray, tap.port);
+        check_echo_of(&apps::socks5(client.socks, origin.address.into(), None).unwrap(), FIRST_PAYLOAD);
+        let head = tap.request_head(0);
+        assert!(head.starts_with("GET /ray HTTP/1.1\r\n"), "{head}");
+        check_amount(pair, header(&head, "Sec-WebSocket-Protocol").unwrap());
+    }
+}
+
+#[test]
+fn a_server_with_early_data_serves_clients_without_it() {
+    for kind in [Kind::V2Ray434, Kind::V2Ray445, Kind::SingBox, Kind::Wsray] {
+        let pair = Pair { client: kind, server: Kind::Wsray };
+        if let Some(reason) = pair.missing() {
+            skip!(reason);
+        }
+        for early in [Early::Path(2048), SWP, Early::Header("X-Ed", 2048)] {
+            let link = Link { early, ..Link::default() };
+            let server = Server::start(Kind::Wsray, &link);
+            let client = Client::start(kind, &Link { early: Early::None, ..link }, server.port);
+            let origin = Origin::start();
+            let stream = apps::socks5(client.socks, origin.address.into(), None).unwrap();
+            assert!(apps::check_echo(&stream).is_ok(), "{kind:?} without early data, server {early:?}");
+        }
+    }
+}
+
+#[test]
+fn a_server_in_path_mode_takes_early_data_in_sec_websocket_protocol_too() {
+    mixed_modes(Early::Path(2048), SWP, "/ray");
+}
+
+/// What a V2Ray client sends that was given a path meant for Xray.
+#[test]
+fn a_query_with_ed_is_served_in_every_mode() {
+    for early in [Early::None, SWP, Early::Header("X-Ed", 1), Early::Path(2048)] {
+        mixed_modes(early, Early::None, "/ray?ed=2048");
+    }
+}
+
+fn mixed_modes(of_server: Early, of_client: Early, client_path: &str) {
+    let pair = Pair { client: Kind::V2Ray445, server: Kind::Wsray };
+    if let Some(reason) = pair.missing() {
+        skip!(reason);
+    }
+    let link = Link { early: of_server, ..Link::default() };
+    let server = Server::start(pair.server, &link);
+    let client = Client::start(
+        pair.client,
+        &Link { early: of_client, path: client_path.to_owned(), ..link },
+        server.port,
+    );
+    let origin = Origin::start();
+    let stream = apps::socks5(client.socks, Target::Name("localhost", origin.port()), None).unwrap();
+    assert!(apps::check_echo(&stream).is_ok(), "server {of_server:?}, client {of_client:?} {client_path}");
+}
+
+#[test]
+fn both_base64_alphabets_and_padding_are_read() {
+    let pair = Pair { client: Kind::V2Ray445, server: Kind::Wsray };
+    if let Some(reason) = pair.missing() {
+        skip!(reason);
+    }
+    let to_standard =
+        |head: String| rewrite_early_data(&head, |value| value.replace('-', "+").replace('_', "/"));
+    let padded = |head: String| rewrite_early_data(&head, pad);
+    let both =
+        |head: String| rewrite_early_data(&head, |value| pad(value).replace('-', "+").replace('_', "/"));
+    let changes: [fn(String) -> String; 3] = [to_standard, padded, both];
+    let link = Link { early: SWP, ..Link::default() };
+    let server = Server::start(Kind::Wsray, &link);
+    let origin = Origin::start();
+    for (index, change) in changes.into_iter().enumerate() {
+        let tap = Tap::rewriting(server.port, change);
+        let client = Client::start(Kind::V2Ray445, &link, tap.port);
+        // Every length of padding.
+        for length in 1..=3 {
+            let stream = apps::socks5(client.socks, origin.address.into(), None).unwrap();
+            check_echo_of(&stream, 50 + length);
+        }
+        assert!(tap.count() >= 3, "change {index}");
+    }
+}
+
+fn rewrite_early_data(head: &str, change: impl Fn(&str) -> String) -> String {
+    let value = header(head, "Sec-WebSocket-Protocol").unwrap();
+    head.replace(value, &change(value))
+}
+
+fn pad(value: &str) -> String {
+    format!("{value}{}", "=".repeat((4 - value.len() % 4) % 4))
+}
+
+/// A browser fails a connection whose subprotocol does not come back.
+#[test]
+fn sec_websocket_protocol_comes_back_when_it_carried_early_data_and_only_then() {
+    let request = raw::upgrade("/ray", "Sec-WebSocket-Protocol: AAAA\r\n");
+    for (early, echoed) in [(SWP, true), (Early::None, false), (Early::Header("X-Ed", 2048), false)] {
+        let server = Server::start(Kind::Wsray, &Link { early, ..Link::default() });
+        let head = raw::ask(server.port, request.as_bytes()).unwrap();
+        assert!(head.starts_with("HTTP/1.1 101 "), "{early:?}: {head}");
+        assert!(head.contains(&format!("Sec-WebSocket-Accept: {}", raw::ACCEPT)), "{early:?}: {head}");
+        assert_eq!(header(&head, "Sec-WebSocket-Protocol") == Some("AAAA"), echoed, "{early:?}: {head}");
+    }
+}
+
+#[test]
+fn early_data_above_the_limit_is_refused() {
+    let server = Server::start(Kind::Wsray, &Link { early: Early::Header("X-Ed", 64), ..Link::default() });
+    let request = raw::upgrade("/ray", &format!("X-Ed: {}\r\n", "A".repeat(600 * 1024)));
+    let Ok(mut stream) = raw::send(server.port, request.as_bytes()) else { return };
+    let end = raw::read_to_end(&mut stream, Duration::from_secs(5));
+    assert_ne!(end.how, How::StillOpen);
+    let answer = String::from_utf8_lossy(&end.bytes).into_owned();
+    assert!(!answer.contains(" 101 "), "600 KiB of early data: {answer}");
+}

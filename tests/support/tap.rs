@@ -1,0 +1,120 @@
+//! A middle box between client and server: it records, rewrites the head of a request, and cuts.
+
+use std::{
+    io::{Read, Write},
+    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
+    sync::{Arc, Mutex},
+    thread,
+};
+
+/// How the middle box ends a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    Fin,
+    Reset,
+}
+
+/// Passes everything on and keeps what went through, a pair of streams a connection.
+#[derive(Debug, Clone)]
+pub struct Tap {
+    pub port: u16,
+    connections: Arc<Mutex<Vec<Connection>>>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    to_server: Arc<Mutex<Vec<u8>>>,
+    to_client: Arc<Mutex<Vec<u8>>>,
+    client: TcpStream,
+    server: TcpStream,
+}
+
+impl Tap {
+    pub fn before(server: u16) -> Self {
+        Self::rewriting(server, |head| head)
+    }
+
+    /// Changes the head of every request on its way to the server.
+    pub fn rewriting(server: u16, change: fn(String) -> String) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let connections = Arc::new(Mutex::new(Vec::new()));
+        let list = Arc::clone(&connections);
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let Ok(server) = TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, server))) else {
+                    continue;
+                };
+                let connection = Connection {
+                    to_server: Arc::default(),
+                    to_client: Arc::default(),
+                    client: client.try_clone().unwrap(),
+                    server: server.try_clone().unwrap(),
+                };
+                let copies = (Arc::clone(&connection.to_server), Arc::clone(&connection.to_client));
+                list.lock().unwrap().push(connection);
+                let (client_too, server_too) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                thread::spawn(move || {
+                    if let Ok(head) = super::apps::read_head(&mut &client) {
+                        let head = change(head);
+                        copies.0.lock().unwrap().extend(head.as_bytes());
+                        if (&server).write_all(head.as_bytes()).is_ok() {
+                            pass(client, server, &copies.0);
+                        }
+                    }
+                });
+                thread::spawn(move || pass(server_too, client_too, &copies.1));
+            }
+        });
+        Self { port, connections }
+    }
+
+    /// How many connections came in.
+    pub fn count(&self) -> usize {
+        self.connections.lock().unwrap().len()
+    }
+
+    /// What the client of connection `index` sent so far.
+    pub fn to_server(&self, index: usize) -> Vec<u8> {
+        self.connections.lock().unwrap()[index].to_server.lock().unwrap().clone()
+    }
+
+    /// The head of the request of connection `index`, waiting for it.
+    pub fn request_head(&self, index: usize) -> String {
+        super::eventually(|| {
+            let connections = self.connections.lock().unwrap();
+            let bytes = connections.get(index)?.to_server.lock().unwrap().clone();
+            let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
+            Some(String::from_utf8_lossy(&bytes[..end + 4]).into_owned())
+        })
+        .expect("a request within the time")
+    }
+
+    /// What the server of connection `index` answered so far.
+    pub fn to_client(&self, index: usize) -> Vec<u8> {
+        self.connections.lock().unwrap()[index].to_client.lock().unwrap().clone()
+    }
+
+    /// Ends every connection, both ways.
+    pub fn cut_all(&self, cut: Cut) {
+        for connection in self.connections.lock().unwrap().iter() {
+            for stream in [&connection.client, &connection.server] {
+                if cut == Cut::Reset {
+                    drop(socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO)));
+                }
+                drop(stream.shutdown(Shutdown::Both));
+            }
+        }
+    }
+}
+
+fn pass(mut from: TcpStream, mut to: TcpStream, copy: &Mutex<Vec<u8>>) {
+    let mut block = vec![0; 64 * 1024];
+    while let Ok(length) = from.read(&mut block) {
+        if length == 0 || to.write_all(&block[..length]).is_err() {
+            break;
+        }
+        copy.lock().unwrap().extend(&block[..length]);
+    }
+    drop(to.shutdown(Shutdown::Write));
+}
