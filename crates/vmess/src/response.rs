@@ -23,12 +23,18 @@ pub struct Response {
 /// # Errors
 /// When the crypto library fails.
 pub fn seal_response(secrets: &Secrets) -> Result<[u8; RESPONSE_LEN], CryptoError> {
-    let (key, iv) = (sha256_16(&secrets.body_key), sha256_16(&secrets.body_iv));
     let mut out = [0; RESPONSE_LEN];
+    out[SEALED_LEN_LEN] = secrets.response_auth;
+    seal_plain(secrets, &mut out)?;
+    Ok(out)
+}
+
+/// Seals the plaintext in `out` and puts its length in front: 18 bytes go before it and 16 behind.
+fn seal_plain(secrets: &Secrets, out: &mut [u8]) -> Result<(), CryptoError> {
+    let (key, iv) = (sha256_16(&secrets.body_key), sha256_16(&secrets.body_iv));
     let (len, plain) = out.split_at_mut(SEALED_LEN_LEN);
-    // The length 4, big-endian.
-    len[1] = 4;
-    plain[0] = secrets.response_auth;
+    let plain_len = u16::try_from(plain.len() - TAG_LEN).unwrap_or(u16::MAX);
+    len[..2].copy_from_slice(&plain_len.to_be_bytes());
     for (part, key_salt, nonce_salt) in [
         (len, salt::RESPONSE_LEN_KEY, salt::RESPONSE_LEN_NONCE),
         (plain, salt::RESPONSE_KEY, salt::RESPONSE_NONCE),
@@ -39,7 +45,7 @@ pub fn seal_response(secrets: &Secrets) -> Result<[u8; RESPONSE_LEN], CryptoErro
             aes_gcm(&kdf16(&key, &[key_salt]))?.seal_in_place_separate_tag(nonce, Aad::empty(), text)?;
         tag.copy_from_slice(made.as_ref());
     }
-    Ok(out)
+    Ok(())
 }
 
 /// Opens the response to a request with these secrets. The option byte, a command and everything behind
@@ -140,5 +146,30 @@ mod tests {
         assert_eq!(open_response(&sealed, &secrets), Err(ResponseError::Auth));
         secrets.body_key[0] ^= 1;
         assert_eq!(open_response(&sealed, &secrets), Err(ResponseError::NotOurs));
+    }
+
+    fn open_plain(plain: &[u8]) -> Result<Step<Response>, ResponseError> {
+        let secrets = secrets(&vectors("headers")["response_keys"]);
+        let mut sealed = [&[0; 18], plain, &[0; 16]].concat();
+        seal_plain(&secrets, &mut sealed).unwrap();
+        open_response(&sealed, &secrets)
+    }
+
+    #[test]
+    fn a_command_is_skipped_whatever_is_in_it() {
+        // Command 1 with a sum, an empty host, and less than its length says.
+        let plain = [0x77, 0, 1, 40, 0xde, 0xad, 0xbe, 0xef, 0];
+        let response = Response { command: 1 };
+        assert_eq!(open_plain(&plain), Ok(Step::Done { used: 18 + 9 + 16, value: response }));
+    }
+
+    #[test]
+    fn a_response_of_absurd_length_is_refused() {
+        for found in [0, 3, 2049, 65_535] {
+            assert_eq!(open_plain(&vec![0x77; found]), Err(ResponseError::Length { found }));
+        }
+        for found in [4, 2048] {
+            assert!(open_plain(&vec![0x77; found]).is_ok(), "{found}");
+        }
     }
 }

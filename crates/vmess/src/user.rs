@@ -158,6 +158,14 @@ mod tests {
         }
     }
 
+    #[test]
+    fn of_two_users_with_one_id_the_first_is_found() {
+        let id = UserId::from_bytes([3; 16]);
+        let users = Users::new([UserId::from_bytes([1; 16]), id, id]);
+        let found = users.find(CmdKey::new(&id).auth_id(5, [0; 4]));
+        assert_eq!(found, Some(Found { user: UserIndex(1), time: 5 }));
+    }
+
     /// For people who read `cargo test -- --nocapture`; machines differ too much to assert on.
     #[expect(clippy::print_stdout, reason = "a measurement to read")]
     fn report(line: fmt::Arguments<'_>) {

@@ -209,6 +209,25 @@ fn sizes_that_no_chunk_has_are_damage() {
     assert_eq!(open(&request, &wire), (vec![], Progress::Damaged(error)));
 }
 
+/// A sealed size leaves out its own tag, so that 65,535 would mean 65,551.
+#[test]
+fn a_sealed_size_above_16_bits_is_damage() {
+    let request = session(Security::Aes128Gcm, 0x15, Command::Mux);
+    for (size, found) in [(65_535_u16, 65_551), (65_520, 65_536), (65_519, 65_535)] {
+        let mut framing = framing::Framing::new(&request, Direction::Request).unwrap();
+        let framing::Sizes::Sealed(cipher) = &mut framing.sizes else { panic!("not sealed") };
+        let (key, nonce) = cipher.next();
+        let mut wire = size.to_be_bytes().to_vec();
+        key.seal_in_place_append_tag(nonce, aws_lc_rs::aead::Aad::empty(), &mut wire).unwrap();
+        let expected = if found > 65_535 {
+            Progress::Damaged(BodyError::Length { found, least: 16 })
+        } else {
+            Progress::NeedMore { missing: found }
+        };
+        assert_eq!(open(&request, &wire), (vec![], expected));
+    }
+}
+
 #[test]
 fn the_longest_chunk_is_read() {
     let request = session(Security::None, 1, Command::Mux);
