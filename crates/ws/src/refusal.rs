@@ -1,6 +1,10 @@
 //! Saying no to a request: the answers V2Ray gives, and what the operator is told.
 
-use crate::{EarlyDataError, http::printable, request::Request};
+use crate::{
+    EarlyDataError,
+    http::{names_token, printable},
+    request::{Request, until_query},
+};
 
 /// A request that gets no WebSocket.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,25 +106,28 @@ impl RefusalReason {
     /// The refusal with its answer; `date` is the value of the Date header.
     pub(crate) fn answer(self, request: &Request, date: &str) -> Refusal {
         let minor = request.minor_version;
+        let is_head = request.method() == "HEAD";
+        let asks_to_close = names_token(request.values("Connection"), "close");
+        let close = if minor >= 1 && asks_to_close { "Connection: close\r\n" } else { "" };
         let (status, body) = match self.status() {
             404 => {
-                let response =
-                    format!("HTTP/1.{minor} 404 Not Found\r\nDate: {date}\r\nContent-Length: 0\r\n\r\n");
+                let length = if is_head { "" } else { "Content-Length: 0\r\n" };
+                let response = format!("HTTP/1.{minor} 404 Not Found\r\nDate: {date}\r\n{length}{close}\r\n");
                 return Refusal { response: response.into_bytes(), reason: self };
             }
-            405 => ("405", "Method Not Allowed"),
-            _ => ("400", "Bad Request"),
+            405 => ("405", "Method Not Allowed\n"),
+            _ => ("400", "Bad Request\n"),
         };
         // gorilla/websocket `server.go` returnError, golang/go `net/http` Error.
-        let length = body.len() + 1;
         let mut response = format!(
-            "HTTP/1.{minor} {status} {body}\r\nContent-Type: text/plain; charset=utf-8\r\n\
+            "HTTP/1.{minor} {status} {}\r\nContent-Type: text/plain; charset=utf-8\r\n\
              Sec-Websocket-Version: 13\r\nX-Content-Type-Options: nosniff\r\nDate: {date}\r\n\
-             Content-Length: {length}\r\n\r\n"
+             Content-Length: {}\r\n{close}\r\n",
+            body.trim_end(),
+            body.len(),
         );
-        if request.method() != "HEAD" {
+        if !is_head {
             response.push_str(body);
-            response.push('\n');
         }
         Refusal { response: response.into_bytes(), reason: self }
     }
@@ -145,8 +152,7 @@ pub(crate) fn shown_path(target: &str) -> String {
     const MAX_SEGMENT_CHARS: usize = 24;
     const KEPT_CHARS: usize = 8;
     const MAX_SHOWN_CHARS: usize = 120;
-    let path = target.split('?').next().unwrap_or_default();
-    let segments = path.split('/').map(|segment| match segment.chars().count() {
+    let segments = until_query(target).split('/').map(|segment| match segment.chars().count() {
         0..=MAX_SEGMENT_CHARS => segment.to_owned(),
         count => {
             let kept: String = segment.chars().take(KEPT_CHARS).collect();

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::{
     Step,
-    http::{MAX_HEAD_BYTES, MAX_HEADERS},
+    http::{MAX_HEAD_BYTES, MAX_HEADERS, percent_decode},
     refusal::plain_error,
 };
 
@@ -80,6 +80,7 @@ pub fn request(input: &[u8], limits: HeadLimits) -> Result<Step<Request>, Reques
         Err(httparse::Error::TooManyHeaders) => {
             return Err(RequestError::TooManyHeaders { limit: MAX_HEADERS });
         }
+        Err(httparse::Error::Version) => return Err(RequestError::Version),
         Err(error) => return Err(RequestError::Malformed { problem: error.to_string() }),
     };
     let headers = head.headers.iter().map(|header| (header.name.to_owned(), header.value.to_vec())).collect();
@@ -107,7 +108,17 @@ fn check(request: &Request) -> Result<(), RequestError> {
     if !absolute && !target.starts_with('/') && target != "*" {
         return Err(RequestError::Malformed { problem: "target is no path".to_owned() });
     }
+    if percent_decode(until_query(target).as_bytes()).is_none() {
+        return Err(RequestError::Malformed {
+            problem: "target has a % without two hex digits behind it".to_owned(),
+        });
+    }
     Ok(())
+}
+
+/// A target without its query.
+pub(crate) fn until_query(target: &str) -> &str {
+    target.split('?').next().unwrap_or_default()
 }
 
 /// A head that is no acceptable HTTP request.
@@ -120,6 +131,9 @@ pub enum RequestError {
         /// What the parser says; holds nothing of the input.
         problem: String,
     },
+    /// Some other version of HTTP in the request line; answered 505.
+    #[error("the request is not of HTTP/1.0 or HTTP/1.1")]
+    Version,
     /// HTTP/1.1 demands a Host header.
     #[error("the request has no Host header")]
     NoHost,
@@ -144,9 +158,9 @@ impl RequestError {
     /// The answer, as Go's server words it; the connection is closed behind it.
     pub fn response(&self) -> Vec<u8> {
         match self {
-            Self::Malformed { .. } => plain_error("400 Bad Request"),
+            Self::Malformed { .. } | Self::ManyHosts => plain_error("400 Bad Request"),
+            Self::Version => plain_error("505 HTTP Version Not Supported: unsupported protocol version"),
             Self::NoHost => plain_error("400 Bad Request: missing required Host header"),
-            Self::ManyHosts => plain_error("400 Bad Request: too many Host headers"),
             Self::HeadTooLarge { .. } | Self::TooManyHeaders { .. } => {
                 plain_error("431 Request Header Fields Too Large")
             }

@@ -5,6 +5,7 @@ use crate::{
     early_data::decode,
     http::{MAX_HEAD_BYTES, accept_key, names_token, percent_decode, printable},
     refusal::shown_path,
+    request::until_query,
 };
 
 pub use crate::{
@@ -94,7 +95,6 @@ impl ServerOptions {
     /// What follows our path in the target, its query left out; always empty but in path mode.
     fn match_path<'a>(&self, request: &'a Request) -> Result<&'a str, RefusalReason> {
         let (target, wanted) = (request.origin_form(), self.path.as_str());
-        let until_query = |text: &'a str| text.split('?').next().unwrap_or_default();
         if self.takes_early_data_in_path() {
             if let Some(rest) = target.strip_prefix(wanted) {
                 return Ok(until_query(rest));
