@@ -1,5 +1,7 @@
 //! The client's request byte for byte, and which answers it takes.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
 use std::num::NonZeroU32;
 
 use serde_json::Value;

@@ -1,5 +1,7 @@
 //! What the decoder takes, what it refuses, and where it leaves the data.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
 mod support;
 
 use proptest::prelude::*;

@@ -1,5 +1,7 @@
 //! Early data against the vectors.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
 use serde_json::Value;
 use wsray_ws::{EarlyDataError, accept_key, early_data::decode, early_data::encode};
 

@@ -1,5 +1,7 @@
 //! Which requests the server takes, and its answers byte for byte as V2Ray 4.45.2 was seen to give them.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
 use std::num::NonZeroU32;
 
 use wsray_ws::{

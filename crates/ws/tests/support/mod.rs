@@ -19,11 +19,11 @@ pub(crate) fn raw_keyed(first: u8, key: Option<[u8; 4]>, payload: &[u8]) -> Vec<
     match payload.len() {
         len @ 0..=125 => out.push(u8::try_from(len).unwrap() | bit),
         len @ 126..=65_535 => {
-            out.push(126 | bit);
+            out.push(0x7E | bit);
             out.extend(u16::try_from(len).unwrap().to_be_bytes());
         }
         len => {
-            out.push(127 | bit);
+            out.push(0x7F | bit);
             out.extend((len as u64).to_be_bytes());
         }
     }
