@@ -8,6 +8,8 @@
 //!        -> transport::Plain -> socket; then relay moves both directions
 //! ```
 
+pub mod app;
+pub mod dispatch;
 pub mod inbound;
 pub mod observe;
 pub mod outbound;

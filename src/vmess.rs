@@ -9,6 +9,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, ready},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use rand::Rng;
@@ -321,4 +322,9 @@ impl Endpoint for VmessStream {
             let _ = self.channel.queue(&header);
         }
     }
+}
+
+/// The clock that auth IDs carry.
+pub fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

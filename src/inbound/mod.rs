@@ -2,4 +2,91 @@
 
 pub mod accounts;
 pub mod http;
+mod listen;
 pub mod socks;
+pub mod vmess;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::net::TcpStream;
+use wsray_vmess::{Network, Target};
+
+use crate::{
+    dispatch::Dispatcher,
+    observe::{Access, Level, Outcome},
+    session::Session,
+};
+
+pub use listen::{bind, serve};
+
+/// What every inbound needs.
+#[derive(Clone, Debug)]
+pub struct Common {
+    /// Its tag.
+    pub tag: Option<Arc<str>>,
+    /// Where its sessions go.
+    pub dispatcher: Arc<Dispatcher>,
+    /// The level of sessions without a user.
+    pub level: u32,
+    /// How long a client may take to say what it wants.
+    pub handshake: Duration,
+}
+
+/// What a listener accepts for.
+#[derive(Debug)]
+pub enum Inbound {
+    /// VMess from clients on other machines.
+    Vmess(vmess::VmessInbound),
+    /// SOCKS from programs.
+    Socks(socks::SocksInbound),
+    /// HTTP proxy requests from programs.
+    Http(http::HttpInbound),
+}
+
+impl Inbound {
+    /// Serves one connection to its end.
+    pub async fn connection(&self, tcp: TcpStream, peer: SocketAddr) {
+        match self {
+            Self::Vmess(vmess) => vmess.connection(tcp, peer).await,
+            Self::Socks(socks) => socks.connection(tcp, peer).await,
+            Self::Http(http) => http.connection(tcp, peer).await,
+        }
+    }
+
+    /// What all inbounds have.
+    pub fn common(&self) -> &Common {
+        match self {
+            Self::Vmess(vmess) => &vmess.common,
+            Self::Socks(socks) => &socks.common,
+            Self::Http(http) => &http.common,
+        }
+    }
+}
+
+impl Common {
+    /// A session of this inbound.
+    fn session(&self, source: SocketAddr, user: Option<Arc<str>>, network: Network, target: Target) -> Session {
+        Session {
+            id: self.dispatcher.new_id(),
+            inbound: self.tag.clone(),
+            source,
+            user,
+            level: self.level,
+            network,
+            target,
+        }
+    }
+
+    /// Tells that a client was refused, and why; a flood of such lines is cut.
+    fn tell_refused(
+        &self,
+        kind: &'static str,
+        module: &'static str,
+        source: SocketAddr,
+        reason: &dyn std::fmt::Display,
+    ) {
+        let log = &self.dispatcher.log;
+        log.limited(Level::Warning, kind, None, module, format_args!("{source} refused: {reason}"));
+        log.access_limited(kind, &Access { source: &source, outcome: Outcome::Rejected { reason }, email: "" });
+    }
+}

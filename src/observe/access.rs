@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+pub use wsray_vmess::Network;
 use wsray_vmess::Target;
 
 /// One line of the access log, in V2Ray's shape (v2fly/v2ray-core `common/log/access.go`), which panels
@@ -33,24 +34,6 @@ pub enum Outcome<'a> {
         /// Why.
         reason: &'a dyn fmt::Display,
     },
-}
-
-/// The network of a target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Network {
-    /// `tcp`.
-    Tcp,
-    /// `udp`.
-    Udp,
-}
-
-impl fmt::Display for Network {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-        })
-    }
 }
 
 impl fmt::Display for Access<'_> {

@@ -249,6 +249,19 @@ impl Log {
         }
     }
 
+    /// Writes a line of the access log that strangers can cause, limited as [`Self::limited`].
+    pub fn access_limited(&self, kind: &'static str, access: &Access<'_>) {
+        let key = Kind { level: Level::Warning, module: "access", name: kind };
+        if !self.0.has_access {
+            return;
+        }
+        match self.0.counters.limit().check(key, Instant::now()) {
+            Verdict::Pass { .. } => self.access(access),
+            Verdict::Suppress { is_first: true } => self.queue(Message::Suppressed),
+            Verdict::Suppress { is_first: false } => {}
+        }
+    }
+
     /// Closes the files and opens them again, for a tool that has renamed them. Waits for the lines before
     /// it: up to two seconds, so not from a task that must go on.
     ///

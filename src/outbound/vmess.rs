@@ -5,7 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use rand::{Rng, RngExt};
@@ -21,7 +21,8 @@ use crate::{
     session::Session,
     stream::{Endpoint, Layout, Read},
     transport::{Channel, ConnectError, Connector, HANDSHAKE_TIMEOUT},
-    vmess::{ServerHabits, VmessStream},
+
+    vmess::{ServerHabits, VmessStream, unix_seconds},
 };
 
 /// A VMess client.
@@ -213,7 +214,3 @@ fn aes_hardware() -> AesHardware {
     if present { AesHardware::Present } else { AesHardware::Absent }
 }
 
-/// The clock that auth IDs carry.
-pub fn unix_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}

@@ -1,6 +1,7 @@
 //! Getting a byte stream: TCP, PROXY protocol, TLS, WebSocket.
 
 mod accept;
+mod certificates;
 mod channel;
 mod connect;
 mod plain;
@@ -9,6 +10,7 @@ mod socket;
 mod tls;
 
 pub use accept::{AcceptError, Accepted, Acceptor};
+pub use certificates::{client_config, server_config, server_name};
 pub use channel::{CLOSE_LINGER, Channel, ChannelEnd, HandshakeError, Incoming};
 pub use connect::{ConnectError, Connector, HANDSHAKE_TIMEOUT, TlsDial, connect_any, resolve};
 pub use plain::Plain;

@@ -36,6 +36,11 @@ impl Plain {
         Self { socket, pool, ahead, outgoing: None, state: PlainState::Open, bulk: false }
     }
 
+    /// Whether payload is left that was read before the session began.
+    pub fn has_ahead(&self) -> bool {
+        !self.ahead.is_empty()
+    }
+
     fn take_ahead(&mut self, layout: Layout) -> Batch {
         let mut batch = self.pool.batch(LARGE_BYTES);
         let now = self.ahead.len().min(layout.room()).min(batch.capacity());

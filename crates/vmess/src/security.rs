@@ -132,6 +132,15 @@ pub enum Network {
     Udp,
 }
 
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
+}
+
 /// Whether the CPU computes AES in hardware.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AesHardware {

@@ -1,3 +1,112 @@
-//! The http inbound.
+//! The http inbound: CONNECT tunnels, and plain requests, one a connection.
 
+mod one_request;
 pub mod wire;
+
+use std::{io, net::SocketAddr, sync::Arc};
+
+use tokio::{net::TcpStream, time::timeout};
+use wsray_vmess::Network;
+use wsray_ws::Step;
+
+use self::{
+    one_request::OneRequest,
+    wire::{HeadReader, HttpError, Kind, Request, Status},
+};
+use super::{Common, accounts::Accounts};
+use crate::{
+    stream::{BoxEndpoint, Pool},
+    transport::{Plain, Socket},
+};
+
+/// An HTTP proxy.
+#[derive(Debug)]
+pub struct HttpInbound {
+    /// What every inbound has.
+    pub common: Common,
+    /// Who may use it; empty: everybody.
+    pub accounts: Accounts,
+    /// Where buffers come from.
+    pub pool: Arc<Pool>,
+}
+
+/// Why a client was refused; it has been told.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("{0}")]
+    Http(#[from] HttpError),
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("the client left in the middle of its request")]
+    Eof,
+    #[error("{}", if *.given { "wrong user or password" } else { "no user and password were given" })]
+    Credentials { given: bool },
+}
+
+/// How much of a request is read at once.
+const READ: usize = 8 * 1024;
+
+impl HttpInbound {
+    /// Serves one connection to its end.
+    pub async fn connection(&self, tcp: TcpStream, peer: SocketAddr) {
+        let opened = timeout(self.common.handshake, Box::pin(self.open(tcp))).await;
+        let (inbound, user, request) = match opened {
+            Ok(Ok(opened)) => opened,
+            Ok(Err(Refusal::Eof)) | Err(_) => return,
+            Ok(Err(refusal)) => return self.common.tell_refused("refused HTTP clients", "http", peer, &refusal),
+        };
+        let session = self.common.session(peer, user, Network::Tcp, request);
+        self.common.dispatcher.run(session, inbound).await;
+    }
+
+    async fn open(
+        &self,
+        tcp: TcpStream,
+    ) -> Result<(BoxEndpoint, Option<Arc<str>>, wsray_vmess::Target), Refusal> {
+        let mut socket = Socket::new(tcp)?;
+        let mut ahead = Vec::new();
+        let request = match self.read(&mut socket, &mut ahead).await {
+            Err(Refusal::Http(error)) => {
+                socket.write_all(&wire::answer(error.status(), &error.to_string())).await?;
+                return Err(error.into());
+            }
+            read => read?,
+        };
+        let Ok(user) = self.authenticate(&request) else {
+            let given = request.credentials.is_some();
+            let answer = wire::answer(Status::ProxyAuthenticationRequired, "user and password are needed");
+            socket.write_all(&answer).await?;
+            return Err(Refusal::Credentials { given });
+        };
+        let pool = Arc::clone(&self.pool);
+        let inbound: BoxEndpoint = match request.kind {
+            Kind::Connect => {
+                socket.write_all(wire::CONNECTION_ESTABLISHED).await?;
+                Box::new(Plain::new(socket, pool, ahead))
+            }
+            Kind::Forward { head, body } => Box::new(OneRequest::new(socket, pool, head, body, ahead)),
+        };
+        Ok((inbound, user, request.target))
+    }
+
+    async fn read(&self, socket: &mut Socket, ahead: &mut Vec<u8>) -> Result<Request, Refusal> {
+        let mut reader = HeadReader::new();
+        loop {
+            if socket.read_some(ahead, READ).await? == 0 {
+                return Err(Refusal::Eof);
+            }
+            if let Step::Done { used, value } = reader.read(ahead)? {
+                ahead.drain(..used);
+                return Ok(value);
+            }
+        }
+    }
+
+    fn authenticate(&self, request: &Request) -> Result<Option<Arc<str>>, ()> {
+        if self.accounts.is_empty() {
+            return Ok(None);
+        }
+        let credentials = request.credentials.as_ref().ok_or(())?;
+        self.accounts.find(credentials).map(|name| Some(name.into())).ok_or(())
+    }
+}

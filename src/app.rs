@@ -1,0 +1,260 @@
+//! From a configuration to a running program.
+
+use std::{
+    net::SocketAddr,
+    num::NonZeroU16,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, AtomicUsize},
+    },
+    time::Duration,
+};
+
+use tokio::{net::TcpListener, task::JoinSet};
+use wsray_config::{ClientStream, Config, Diagnostic, InboundProtocol, OutboundProtocol, ServerStream};
+use wsray_vmess::{CmdKey, Replay, Target, Users};
+use wsray_ws::{
+    ClientOptions, ServerOptions,
+    client::{Scheme, host_header},
+};
+
+use crate::{
+    dispatch::{Dispatcher, Rule},
+    inbound::{
+        Common, Inbound,
+        accounts::Accounts,
+        bind,
+        http::HttpInbound,
+        serve,
+        socks::{SocksInbound, SocksUdp},
+        vmess::{UserName, VmessInbound},
+    },
+    observe::Log,
+    outbound::{Freedom, Outbound, OutboundKind, VmessOutbound, VmessServer, VmessUser},
+    stream::Pool,
+    transport::{Acceptor, Connector, TlsDial, client_config, server_config, server_name},
+};
+
+/// A program that is ready to listen: certificates are read, nothing is bound.
+#[derive(Debug)]
+pub struct App {
+    inbounds: Vec<(wsray_config::Listen, Arc<Inbound>)>,
+}
+
+/// A program that listens: its ports are bound.
+#[derive(Debug)]
+pub struct Listening {
+    listeners: Vec<(TcpListener, Arc<Inbound>)>,
+}
+
+impl App {
+    /// Reads the certificates and makes everything that does not need a socket.
+    ///
+    /// # Errors
+    /// All that is wrong with files that the configuration names.
+    pub fn build(config: &Config, log: &Log) -> Result<Self, Vec<Diagnostic>> {
+        let mut wrong = Vec::new();
+        let pool = Pool::new();
+        let outbounds = keep(config.outbounds.iter().map(|outbound| build_outbound(outbound, &pool)), &mut wrong);
+        let rules = config.rules.iter().map(|rule| Rule {
+            inbounds: rule.inbound_tags.iter().map(|tag| tag.as_str().into()).collect(),
+            outbound: rule.outbound,
+        });
+        let dispatcher = Arc::new(Dispatcher {
+            outbounds,
+            rules: rules.collect(),
+            policy: config.policy.clone(),
+            log: log.clone(),
+            pool,
+            last_id: AtomicU64::new(0),
+        });
+        let inbounds = config.inbounds.iter().map(|inbound| {
+            let built = build_inbound(inbound, &dispatcher)?;
+            Ok((inbound.listen.clone(), Arc::new(built)))
+        });
+        let inbounds = keep(inbounds, &mut wrong);
+        if wrong.is_empty() { Ok(Self { inbounds }) } else { Err(wrong) }
+    }
+
+    /// Binds all ports.
+    ///
+    /// # Errors
+    /// All addresses that cannot be had; nothing listens then.
+    pub fn bind(self) -> Result<Listening, Vec<Diagnostic>> {
+        let mut wrong = Vec::new();
+        let mut listeners = Vec::new();
+        for (listen, inbound) in &self.inbounds {
+            for port in listen.ports.iter() {
+                let address = SocketAddr::new(listen.address, port);
+                match bind(address) {
+                    Ok(listener) => listeners.push((listener, Arc::clone(inbound))),
+                    Err(error) => wrong.push(cannot_listen(&listen.place, address, &error)),
+                }
+            }
+        }
+        if wrong.is_empty() { Ok(Listening { listeners }) } else { Err(wrong) }
+    }
+}
+
+impl Listening {
+    /// The addresses, in the configuration's order.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().filter_map(|(listener, _)| listener.local_addr().ok()).collect()
+    }
+
+    /// Serves until dropped; all sessions end with it.
+    pub async fn serve(self) {
+        let mut serving = JoinSet::new();
+        for (listener, inbound) in self.listeners {
+            serving.spawn(serve(listener, inbound));
+        }
+        while serving.join_next().await.is_some() {}
+        // A configuration without inbounds waits to be stopped, as V2Ray does.
+        std::future::pending().await
+    }
+}
+
+fn cannot_listen(place: &wsray_config::Place, address: SocketAddr, error: &std::io::Error) -> Diagnostic {
+    let help = match error.kind() {
+        std::io::ErrorKind::AddrInUse => "another program listens there: stop it, or choose another port",
+        std::io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need root or the capability CAP_NET_BIND_SERVICE"
+        }
+        std::io::ErrorKind::AddrNotAvailable => "listen must be an address of this machine, or 0.0.0.0 for all",
+        _ => "check listen and port",
+    };
+    Diagnostic::at(place, format!("cannot listen on {address}: {error}")).help(help)
+}
+
+/// The good ones; what is wrong with the others is collected.
+fn keep<T>(results: impl Iterator<Item = Result<T, Diagnostic>>, wrong: &mut Vec<Diagnostic>) -> Vec<T> {
+    results.filter_map(|result| result.map_err(|diagnostic| wrong.push(diagnostic)).ok()).collect()
+}
+
+fn tag(tag: Option<&String>) -> Option<Arc<str>> {
+    tag.map(|tag| tag.as_str().into())
+}
+
+fn build_inbound(
+    config: &wsray_config::Inbound,
+    dispatcher: &Arc<Dispatcher>,
+) -> Result<Inbound, Diagnostic> {
+    let pool = Arc::clone(&dispatcher.pool);
+    let common = |level: u32| Common {
+        tag: tag(config.tag.as_ref()),
+        dispatcher: Arc::clone(dispatcher),
+        level,
+        handshake: dispatcher.policy.timeouts(0).handshake,
+    };
+    Ok(match &config.protocol {
+        InboundProtocol::Vmess(vmess) => Inbound::Vmess(VmessInbound {
+            common: common(0),
+            acceptor: build_acceptor(&vmess.stream, pool)?,
+            users: Users::new(vmess.users.iter().map(|user| user.id)),
+            names: vmess.users.iter().map(user_name).collect(),
+            replay: Mutex::new(Replay::new()),
+            require_encryption: vmess.require_encryption,
+        }),
+        InboundProtocol::Socks(socks) => Inbound::Socks(SocksInbound {
+            common: common(socks.level),
+            accounts: accounts(&socks.accounts),
+            udp: socks.udp.as_ref().map(|udp| SocksUdp { reply_address: udp.reply_address }),
+            pool,
+        }),
+        InboundProtocol::Http(http) => Inbound::Http(HttpInbound {
+            common: common(http.level),
+            accounts: accounts(&http.accounts),
+            pool,
+        }),
+    })
+}
+
+fn user_name(user: &wsray_config::VmessUser) -> UserName {
+    UserName { email: tag(user.email.as_ref()), level: user.level }
+}
+
+fn accounts(accounts: &[wsray_config::Account]) -> Accounts {
+    Accounts::new(accounts.iter().map(|account| (account.user.as_str(), account.password.as_str())))
+}
+
+fn build_acceptor(stream: &ServerStream, pool: Arc<Pool>) -> Result<Acceptor, Diagnostic> {
+    Ok(Acceptor {
+        proxy_protocol: stream.accept_proxy_protocol,
+        tls: stream.tls.as_ref().map(server_config).transpose()?,
+        ws: stream
+            .ws
+            .as_ref()
+            .map(|ws| ServerOptions { path: ws.path.clone(), early_data: ws.early_data.clone() }),
+        pool,
+    })
+}
+
+fn build_outbound(config: &wsray_config::Outbound, pool: &Arc<Pool>) -> Result<Outbound, Diagnostic> {
+    let kind = match &config.protocol {
+        OutboundProtocol::Vmess(vmess) => {
+            let servers = vmess.servers.iter().map(|server| build_server(server, &vmess.stream, pool));
+            OutboundKind::Vmess(VmessOutbound {
+                servers: servers.collect::<Result<_, _>>()?,
+                next: AtomicUsize::new(0),
+            })
+        }
+        OutboundProtocol::Freedom(freedom) => OutboundKind::Freedom(Freedom {
+            domain_strategy: freedom.domain_strategy,
+            redirect: freedom.redirect.clone(),
+            pool: Arc::clone(pool),
+        }),
+        OutboundProtocol::Blackhole(blackhole) => {
+            OutboundKind::Blackhole { http_response: blackhole.http_response }
+        }
+    };
+    Ok(Outbound { tag: tag(config.tag.as_ref()), kind })
+}
+
+fn build_server(
+    server: &wsray_config::VmessServer,
+    stream: &ClientStream,
+    pool: &Arc<Pool>,
+) -> Result<VmessServer, Diagnostic> {
+    let users = server.users.iter().map(|user| VmessUser {
+        cmd_key: CmdKey::new(&user.id),
+        security: user.security,
+        authenticated_length: user.authenticated_length,
+    });
+    Ok(VmessServer {
+        connector: build_connector(server, stream, pool)?,
+        users: users.collect(),
+        habits: Arc::default(),
+    })
+}
+
+fn build_connector(
+    server: &wsray_config::VmessServer,
+    stream: &ClientStream,
+    pool: &Arc<Pool>,
+) -> Result<Connector, Diagnostic> {
+    let tls = stream.tls.as_ref().map(|tls| {
+        Ok::<_, Diagnostic>(TlsDial { config: client_config(tls)?, name: server_name(tls, &server.address)? })
+    });
+    let scheme = if stream.tls.is_some() { Scheme::Wss } else { Scheme::Ws };
+    let ws = stream.ws.as_ref().map(|ws| ClientOptions {
+        path: ws.path.clone(),
+        host: host(&ws.headers, server, scheme),
+        headers: ws.headers.clone(),
+        early_data: ws.early_data.clone(),
+    });
+    Ok(Connector {
+        server: Target { address: server.address.clone(), port: server.port.get() },
+        tls: tls.transpose()?,
+        ws,
+        pool: Arc::clone(pool),
+    })
+}
+
+fn host(headers: &wsray_ws::Headers, server: &wsray_config::VmessServer, scheme: Scheme) -> String {
+    let port: NonZeroU16 = server.port;
+    let address = server.address.to_string();
+    host_header(headers, address.trim_matches(['[', ']']), port.get(), scheme)
+}
+
+/// How long stopping may take.
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(5);

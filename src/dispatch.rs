@@ -1,0 +1,157 @@
+//! Brings a session and an outbound together: route, connect, relay, one line at the end.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::{Instant, timeout};
+use wsray_config::Policy;
+
+use crate::{
+    observe::{Access, Level, Log, Outcome},
+    outbound::{Outbound, OutboundError, OutboundKind},
+    relay::{Ending, IdleTimeouts, relay},
+    session::Session,
+    stream::{BoxEndpoint, Pool},
+};
+
+/// What all sessions share.
+#[derive(Debug)]
+pub struct Dispatcher {
+    /// The first is the default.
+    pub outbounds: Vec<Outbound>,
+    /// Tried in order.
+    pub rules: Vec<Rule>,
+    /// Timeouts by level.
+    pub policy: Policy,
+    /// Where to tell of it.
+    pub log: Log,
+    /// Where buffers come from.
+    pub pool: Arc<Pool>,
+    /// The number of the last session.
+    pub last_id: AtomicU64,
+}
+
+/// Sends sessions of some inbounds to one outbound.
+#[derive(Debug)]
+pub struct Rule {
+    /// The inbounds; empty: all.
+    pub inbounds: Vec<Arc<str>>,
+    /// An index in [`Dispatcher::outbounds`].
+    pub outbound: usize,
+}
+
+impl Dispatcher {
+    /// A number for a session.
+    pub fn new_id(&self) -> u64 {
+        self.last_id.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Runs a session to its end.
+    pub async fn run(&self, session: Session, mut inbound: BoxEndpoint) {
+        let outbound = self.route(&session);
+        self.tell_accepted(&session, outbound);
+        let started = Instant::now();
+        match Box::pin(outbound.connect(&session, &mut *inbound)).await {
+            Ok(connected) => {
+                let timeouts = self.idle_timeouts(session.level);
+                let outcome = relay(inbound, connected.endpoint, connected.first, timeouts).await;
+                let level = match outcome.ending {
+                    Ending::Cut(..) => Level::Info,
+                    _ => Level::Debug,
+                };
+                self.log.limited(
+                    level,
+                    "sessions ended",
+                    Some(session.id),
+                    "dispatch",
+                    format_args!(
+                        "{} ended after {:.1} s, {} bytes up, {} bytes down: {}",
+                        session.target,
+                        started.elapsed().as_secs_f32(),
+                        outcome.up,
+                        outcome.down,
+                        outcome.ending
+                    ),
+                );
+            }
+            Err(error) => self.refuse(&session, outbound, inbound, error).await,
+        }
+    }
+
+    fn route(&self, session: &Session) -> &Outbound {
+        let matches = |rule: &&Rule| {
+            rule.inbounds.is_empty() || session.inbound.as_ref().is_some_and(|tag| rule.inbounds.contains(tag))
+        };
+        let chosen = self.rules.iter().find(matches).map_or(0, |rule| rule.outbound);
+        &self.outbounds[chosen]
+    }
+
+    fn tell_accepted(&self, session: &Session, outbound: &Outbound) {
+        if !self.log.has_access() {
+            return;
+        }
+        let detour = outbound.tag.as_deref().unwrap_or_default();
+        self.log.access(&Access {
+            source: &session.source,
+            outcome: Outcome::Accepted { network: session.network, target: &session.target, detour },
+            email: session.user.as_deref().unwrap_or_default(),
+        });
+    }
+
+    /// There is no other side: the application sees a reset, or a blackhole's answer.
+    async fn refuse(&self, session: &Session, outbound: &Outbound, mut inbound: BoxEndpoint, error: OutboundError) {
+        if let OutboundKind::Blackhole { http_response } = outbound.kind {
+            return self.swallow(inbound, http_response).await;
+        }
+        let tag = outbound.tag.as_deref().unwrap_or("outbound");
+        self.log.limited(
+            Level::Warning,
+            "failed connections",
+            Some(session.id),
+            "outbound",
+            format_args!("[{tag}] {}:{}: {error}", session.network, session.target),
+        );
+        inbound.abort();
+        // A peer that does not take the news in time goes without.
+        let _ = timeout(REFUSAL_TIMEOUT, inbound.flush()).await;
+    }
+
+    async fn swallow(&self, mut inbound: BoxEndpoint, http_response: bool) {
+        let answered = async {
+            if http_response {
+                let layout = inbound.layout();
+                let mut batch = self.pool.batch(FORBIDDEN.len());
+                batch.bytes()[..FORBIDDEN.len()].copy_from_slice(FORBIDDEN);
+                batch.push(0..FORBIDDEN.len());
+                inbound.flush().await?;
+                inbound.send(batch.laid_out(layout))?;
+            }
+            inbound.finish();
+            inbound.flush().await?;
+            std::future::poll_fn(|cx| inbound.poll_close(cx)).await;
+            Ok::<_, crate::stream::Cut>(())
+        };
+        let _ = timeout(REFUSAL_TIMEOUT, answered).await;
+    }
+
+    fn idle_timeouts(&self, level: u32) -> IdleTimeouts {
+        let timeouts = self.policy.timeouts(level);
+        IdleTimeouts {
+            both: timeouts.connection_idle,
+            uplink_only: timeouts.uplink_only,
+            downlink_only: timeouts.downlink_only,
+        }
+    }
+}
+
+/// How long telling a peer that there is nothing may take.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What a blackhole with `response.type` `http` answers (v2fly/v2ray-core `proxy/blackhole/config.go`).
+const FORBIDDEN: &[u8] = b"HTTP/1.1 403 Forbidden\r\nConnection: close\r\nCache-Control: max-age=3600, public\r\n\
+    Content-Length: 0\r\n\r\n\r\n";

@@ -1,0 +1,97 @@
+//! A plain request as one side of a session. Its connection carries no second one, which might be for another
+//! target: the response ends the session, and the client connects again.
+
+use std::{
+    ops::Range,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use super::wire::{BodyLimit, BodyState};
+use crate::{
+    stream::{Batch, Cut, Endpoint, Layout, Pool, Read},
+    transport::{Plain, Socket},
+};
+
+/// The client's socket, of which only one request is read.
+pub(super) struct OneRequest {
+    plain: Plain,
+    body: BodyLimit,
+}
+
+impl OneRequest {
+    /// `head` goes to the target, then what of `ahead` and of the socket's bytes belongs to `body`.
+    pub(super) fn new(
+        socket: Socket,
+        pool: Arc<Pool>,
+        head: Vec<u8>,
+        mut body: BodyLimit,
+        ahead: Vec<u8>,
+    ) -> Self {
+        let mut first = head;
+        let taken = body.take(&ahead);
+        first.extend_from_slice(&ahead[..taken]);
+        Self { plain: Plain::new(socket, pool, first), body }
+    }
+
+    /// Leaves in `batch` what belongs to the body.
+    fn limit(&mut self, batch: &mut Batch) {
+        let (bytes, ranges) = batch.parts();
+        for range in ranges.iter_mut() {
+            let taken = self.body.take(&bytes[range.clone()]);
+            range.end = range.start + taken;
+        }
+        ranges.retain(|range: &Range<usize>| !range.is_empty());
+    }
+}
+
+impl Endpoint for OneRequest {
+    fn layout(&self) -> Layout {
+        self.plain.layout()
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, layout: Layout) -> Poll<Result<Read, Cut>> {
+        if self.plain.has_ahead() {
+            return self.plain.poll_read(cx, layout);
+        }
+        loop {
+            let mut batch = match ready!(self.plain.poll_read(cx, layout))? {
+                Read::Data(batch) => batch,
+                Read::End => return Poll::Ready(Ok(Read::End)),
+            };
+            self.limit(&mut batch);
+            if self.body.state() == BodyState::Broken {
+                return Poll::Ready(Err(Cut::protocol("HTTP", "the request's chunked body is malformed")));
+            }
+            // What follows the request is thrown away; the client sees the connection close and asks again.
+            if !batch.is_empty() {
+                return Poll::Ready(Ok(Read::Data(batch)));
+            }
+        }
+    }
+
+    fn send(&mut self, batch: Batch) -> Result<(), Cut> {
+        self.plain.send(batch)
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Cut>> {
+        self.plain.poll_flush(cx)
+    }
+
+    fn finish(&mut self) {
+        self.plain.finish();
+    }
+
+    /// The response is over, and so is the session: a client that keeps its side open waits for nothing.
+    fn half_closes(&self) -> bool {
+        false
+    }
+
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.plain.poll_close(cx)
+    }
+
+    fn abort(&mut self) {
+        self.plain.abort();
+    }
+}

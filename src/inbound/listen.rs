@@ -1,0 +1,79 @@
+//! Listening sockets and their accept loops.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::{
+    net::TcpListener,
+    task::JoinSet,
+    time::sleep,
+};
+
+use super::Inbound;
+
+/// Binds a listening socket. Unlike V2Ray it never shares a port that somebody else listens on. An unspecified
+/// address takes both families, as Go's does.
+///
+/// # Errors
+/// When the address is in use or not ours, or the port needs privileges.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let wildcard = address.ip().is_unspecified();
+    let both = SocketAddr::from(([0u16; 8], address.port()));
+    match listen_on(if wildcard { both } else { address }, wildcard) {
+        // A machine without IPv6.
+        Err(error) if wildcard && is_unsupported(&error) => listen_on(address, false),
+        listener => listener,
+    }
+}
+
+fn is_unsupported(error: &io::Error) -> bool {
+    /// "Address family not supported by protocol" and "Cannot assign requested address" (Linux).
+    const NO_IPV6: [i32; 2] = [97, 99];
+    error.raw_os_error().is_some_and(|code| NO_IPV6.contains(&code))
+}
+
+fn listen_on(address: SocketAddr, both_families: bool) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(!both_families)?;
+    }
+    // Without it a restart within a minute finds its own closed connections in the way.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Connections the kernel holds before we accept them.
+const BACKLOG: i32 = 4096;
+
+/// How long to wait when the process has no file descriptor left for a connection.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Accepts connections until it is dropped; its connections end with it.
+pub async fn serve(listener: TcpListener, inbound: Arc<Inbound>) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((tcp, peer)) => {
+                    let inbound = Arc::clone(&inbound);
+                    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+                    connections.spawn(async move { inbound.connection(tcp, peer).await });
+                }
+                Err(error) => {
+                    tell(&inbound, &error);
+                    sleep(PAUSE).await;
+                }
+            },
+            Some(ended) = connections.join_next() => drop(ended),
+        }
+    }
+}
+
+fn tell(inbound: &Inbound, error: &io::Error) {
+    use crate::observe::Level;
+    let log = &inbound.common().dispatcher.log;
+    log.limited(Level::Error, "failed accepts", None, "inbound", format_args!("cannot accept: {error}"));
+}

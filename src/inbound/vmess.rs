@@ -1,0 +1,164 @@
+//! VMess from clients on other machines.
+
+use std::{
+    future::poll_fn,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout_at},
+};
+use wsray_vmess::{
+    Command, HeaderError, Network, Replay, Request, RequestOpener, Security, Step, UserIndex, Users,
+};
+
+use super::Common;
+use crate::{
+    stream::SMALL_BYTES,
+    transport::{Acceptor, Channel},
+    vmess::{VmessStream, unix_seconds},
+};
+
+/// A VMess server.
+#[derive(Debug)]
+pub struct VmessInbound {
+    /// What every inbound has.
+    pub common: Common,
+    /// How connections become streams.
+    pub acceptor: Acceptor,
+    /// Their keys, in the order of `names`.
+    pub users: Users,
+    /// Email and level of each user.
+    pub names: Vec<UserName>,
+    /// Openings seen.
+    pub replay: Mutex<Replay>,
+    /// Refuse `none` and `zero`.
+    pub require_encryption: bool,
+}
+
+/// A user, for logs and timeouts.
+#[derive(Clone, Debug)]
+pub struct UserName {
+    /// The email, if any.
+    pub email: Option<Arc<str>>,
+    /// The level in the policy.
+    pub level: u32,
+}
+
+/// Why a stream did not become a session. To its peer all look alike.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("{0}")]
+    Header(#[from] HeaderError),
+    #[error("the connection ended before a whole VMess header had come")]
+    Incomplete,
+    #[error("this inbound refuses bodies without encryption (disableInsecureEncryption)")]
+    Insecure,
+    #[error("Mux.Cool is not supported yet: switch mux off in the client")]
+    Mux,
+}
+
+impl VmessInbound {
+    /// Serves one connection: one deadline from here to a known user.
+    pub async fn connection(&self, tcp: TcpStream, peer: SocketAddr) {
+        let deadline = Instant::now() + self.common.handshake;
+        let Some((source, channel, user, request)) = Box::pin(self.open(tcp, peer, deadline)).await else { return };
+        let (network, target) = match request.command.clone() {
+            Command::Tcp(target) => (Network::Tcp, target),
+            Command::Udp(target) => (Network::Udp, target),
+            Command::Mux => return,
+        };
+        let Ok(stream) = VmessStream::server(channel, &request) else { return };
+        drop(request);
+        let name = &self.names[user.0];
+        let mut session = self.common.session(source, name.email.clone(), network, target);
+        session.level = name.level;
+        self.common.dispatcher.run(session, Box::new(stream)).await;
+    }
+
+    /// From a connection to a request, or to its refusal.
+    async fn open(
+        &self,
+        tcp: TcpStream,
+        peer: SocketAddr,
+        deadline: Instant,
+    ) -> Option<(SocketAddr, Channel, UserIndex, Request)> {
+        let accepted = match timeout_at(deadline, self.acceptor.accept(tcp, peer)).await {
+            Ok(Ok(accepted)) => accepted,
+            Ok(Err(error)) => {
+                self.common.tell_refused("refused handshakes", "transport", peer, &error);
+                return None;
+            }
+            Err(_) => return None,
+        };
+        let (mut channel, source) = (accepted.channel, accepted.source);
+        match timeout_at(deadline, self.read_request(&mut channel)).await {
+            Ok(Ok((user, request))) => Some((source, channel, user, request)),
+            Ok(Err(refusal)) => {
+                self.common.tell_refused("refused VMess clients", "vmess", source, &refusal);
+                drain(channel, deadline).await;
+                None
+            }
+            Err(_) => {
+                self.common.tell_refused("refused VMess clients", "vmess", source, &Refusal::Incomplete);
+                drain(channel, deadline).await;
+                None
+            }
+        }
+    }
+
+    async fn read_request(&self, channel: &mut Channel) -> Result<(UserIndex, Request), Refusal> {
+        let mut opener = RequestOpener::new();
+        loop {
+            let incoming = poll_fn(|cx| channel.poll_read(cx, SMALL_BYTES)).await;
+            let Ok(Some(mut incoming)) = incoming else { return Err(Refusal::Incomplete) };
+            let bytes = &incoming.batch.bytes()[incoming.stream.clone()];
+            match self.open_header(&mut opener, bytes)? {
+                Step::NeedMore => channel.put_back(bytes),
+                Step::Done { used, value: (user, request) } => {
+                    channel.unread_stream(bytes[used..].to_vec());
+                    self.allowed(&request)?;
+                    return Ok((user, request));
+                }
+            }
+        }
+    }
+
+    fn open_header(
+        &self,
+        opener: &mut RequestOpener,
+        bytes: &[u8],
+    ) -> Result<Step<(UserIndex, Request)>, HeaderError> {
+        let now = unix_seconds();
+        // The search among the users, the dear part, is done without the lock.
+        if opener.identify(bytes, &self.users, now)?.is_none() {
+            return Ok(Step::NeedMore);
+        }
+        let mut replay = self.replay.lock().unwrap_or_else(PoisonError::into_inner);
+        opener.open(bytes, &self.users, &mut replay, now)
+    }
+
+    fn allowed(&self, request: &Request) -> Result<(), Refusal> {
+        match request.command {
+            Command::Mux => Err(Refusal::Mux),
+            _ if self.require_encryption && request.security == Security::None => Err(Refusal::Insecure),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Reads on until the deadline and says goodbye then, whatever was wrong: neither the time nor the number of bytes
+/// nor the ending tells a stranger what.
+async fn drain(mut channel: Channel, deadline: Instant) {
+    if timeout_at(deadline, poll_fn(|cx| channel.poll_drain(cx))).await.is_ok() {
+        return;
+    }
+    channel.queue_goodbye(Some(1000));
+    let flushed = poll_fn(|cx| channel.poll_flush(cx));
+    let _ = timeout_at(deadline + GOODBYE, flushed).await;
+}
+
+/// How long the goodbye may take.
+const GOODBYE: std::time::Duration = std::time::Duration::from_secs(1);

@@ -1,0 +1,267 @@
+//! rustls configurations from certificates and keys, with complaints that name their place.
+
+use std::{fmt, sync::Arc};
+
+use aws_lc_rs::digest;
+use rustls::{
+    ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
+    client::{
+        Resumption, WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+    server::{ClientHello, ResolvesServerCert, ResolvesServerCertUsingSni},
+    sign::CertifiedKey,
+};
+use wsray_config::{CertificatePair, ClientTls, Diagnostic, Pem, PemSource, ServerTls};
+use wsray_vmess::Address;
+
+/// The server's side of `tlsSettings`.
+///
+/// # Errors
+/// A file that cannot be read, text that is no PEM, a key that is not the certificate's.
+pub fn server_config(tls: &ServerTls) -> Result<Arc<ServerConfig>, Diagnostic> {
+    let provider = provider();
+    let keys = tls.certificates.iter().map(|pair| certified_key(pair, &provider)).collect::<Result<Vec<_>, _>>()?;
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Diagnostic::at(&tls.place, error.to_string()))?;
+    let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::new(BySni::new(keys)));
+    config.alpn_protocols = tls.alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    Ok(Arc::new(config))
+}
+
+/// The client's side of `tlsSettings`.
+///
+/// # Errors
+/// A file that cannot be read, text that is no PEM, or nothing to trust.
+pub fn client_config(tls: &ClientTls) -> Result<Arc<ClientConfig>, Diagnostic> {
+    let provider = provider();
+    let mut roots = RootCertStore::empty();
+    if !tls.disable_system_root && !tls.allow_insecure {
+        let found = rustls_native_certs::load_native_certs();
+        roots.add_parsable_certificates(found.certs);
+    }
+    for pem in &tls.extra_roots {
+        for certificate in read_certificates(pem)? {
+            roots.add(certificate).map_err(|error| {
+                Diagnostic::at(&pem.place, format!("this certificate cannot be a trusted root: {error}"))
+            })?;
+        }
+    }
+    if roots.is_empty() && !tls.allow_insecure && tls.pinned_chain_sha256.is_empty() {
+        return Err(Diagnostic::at(&tls.place, "there is no certificate authority to trust")
+            .help("install the system's ca-certificates, or add one to certificates with usage \"verify\""));
+    }
+    let verifier = Verifier {
+        inner: web_pki(roots, &provider),
+        insecure: tls.allow_insecure,
+        pinned: tls.pinned_chain_sha256.clone(),
+        provider: Arc::clone(&provider),
+    };
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Diagnostic::at(&tls.place, error.to_string()))?;
+    let mut config =
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth();
+    config.alpn_protocols = tls.alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    if !tls.session_resumption {
+        config.resumption = Resumption::disabled();
+    }
+    Ok(Arc::new(config))
+}
+
+/// Who the server must be: `serverName`, else the address that is dialled.
+///
+/// # Errors
+/// When that is no name a certificate can hold.
+pub fn server_name(tls: &ClientTls, address: &Address) -> Result<ServerName<'static>, Diagnostic> {
+    match tls.server_name.as_ref().unwrap_or(address) {
+        Address::Ip(ip) => Ok(ServerName::from(*ip)),
+        Address::Domain(domain) => ServerName::try_from(domain.as_str().to_owned()).map_err(|_| {
+            Diagnostic::at(&tls.place, format!("{:?} is no name that a certificate can hold", domain.as_str()))
+                .help("write the server's name into serverName")
+        }),
+    }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+fn web_pki(roots: RootCertStore, provider: &Arc<CryptoProvider>) -> Option<Arc<WebPkiServerVerifier>> {
+    // Without a root there is no verifier; then only a pin or `allowInsecure` lets a server in.
+    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider)).build().ok()
+}
+
+/// The PEM text of a setting.
+fn read(pem: &Pem, what: &str) -> Result<Vec<u8>, Diagnostic> {
+    match &pem.source {
+        PemSource::Inline(text) => Ok(text.clone().into_bytes()),
+        PemSource::File(path) => std::fs::read(path).map_err(|error| {
+            Diagnostic::at(&pem.place, format!("cannot read the {what} file {path:?}: {error}"))
+                .help("check the path (it is taken from the folder the program is started in) and its permissions")
+        }),
+    }
+}
+
+fn read_certificates(pem: &Pem) -> Result<Vec<CertificateDer<'static>>, Diagnostic> {
+    let text = read(pem, "certificate")?;
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    match certificates {
+        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+        Ok(_) => Err(Diagnostic::at(&pem.place, "there is no certificate in this PEM text")
+            .help("it must hold -----BEGIN CERTIFICATE----- blocks, the server's own first")),
+        Err(error) => Err(Diagnostic::at(&pem.place, format!("this is no PEM certificate: {error}"))),
+    }
+}
+
+fn read_key(pem: &Pem) -> Result<PrivateKeyDer<'static>, Diagnostic> {
+    let text = read(pem, "key")?;
+    PrivateKeyDer::from_pem_slice(&text).map_err(|error| {
+        Diagnostic::at(&pem.place, format!("there is no private key in this PEM text: {error}"))
+            .help("it must hold a PRIVATE KEY, RSA PRIVATE KEY or EC PRIVATE KEY block without a password")
+    })
+}
+
+fn certified_key(pair: &CertificatePair, provider: &CryptoProvider) -> Result<CertifiedKey, Diagnostic> {
+    let chain = read_certificates(&pair.certificate)?;
+    let key = read_key(&pair.key)?;
+    CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => {
+            Diagnostic::at(&pair.key.place, "this key does not belong to the certificate beside it")
+                .help("give the key that the certificate was issued for; the certificate file's first block must be \
+                       the server's own certificate")
+        }
+        error => Diagnostic::at(&pair.place, format!("certificate and key cannot be used: {error}")),
+    })
+}
+
+/// The certificate whose names hold the SNI, else the first.
+#[derive(Debug)]
+struct BySni {
+    named: ResolvesServerCertUsingSni,
+    wildcards: Vec<(String, Arc<CertifiedKey>)>,
+    first: Option<Arc<CertifiedKey>>,
+}
+
+impl BySni {
+    fn new(keys: Vec<CertifiedKey>) -> Self {
+        let mut by_sni =
+            Self { named: ResolvesServerCertUsingSni::new(), wildcards: Vec::new(), first: None };
+        for key in keys {
+            by_sni.first.get_or_insert_with(|| Arc::new(key.clone()));
+            for name in dns_names(&key) {
+                match name.strip_prefix("*.") {
+                    Some(domain) => by_sni.wildcards.push((domain.to_ascii_lowercase(), Arc::new(key.clone()))),
+                    // A name that rustls does not take is never asked for.
+                    None => drop(by_sni.named.add(&name, key.clone())),
+                }
+            }
+        }
+        by_sni
+    }
+}
+
+impl ResolvesServerCert for BySni {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let parent = hello.server_name().and_then(|name| Some(name.split_once('.')?.1.to_ascii_lowercase()));
+        let wildcard = || {
+            let parent = parent?;
+            self.wildcards.iter().find(|(domain, _)| *domain == parent).map(|(_, key)| Arc::clone(key))
+        };
+        let wildcard = wildcard();
+        self.named.resolve(hello).or(wildcard).or_else(|| self.first.clone())
+    }
+}
+
+/// The DNS names of a certificate.
+fn dns_names(key: &CertifiedKey) -> Vec<String> {
+    let Some(parsed) = key.end_entity_cert().ok().and_then(|der| webpki::EndEntityCert::try_from(der).ok()) else {
+        return Vec::new();
+    };
+    parsed.valid_dns_names().map(str::to_owned).collect()
+}
+
+/// The usual check, or a pin, or none.
+struct Verifier {
+    inner: Option<Arc<WebPkiServerVerifier>>,
+    insecure: bool,
+    /// If not empty, the chain's hash must be one of these.
+    pinned: Vec<[u8; 32]>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verifier").field("insecure", &self.insecure).field("pins", &self.pinned.len()).finish()
+    }
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        if !self.pinned.is_empty() && !self.pinned.contains(&chain_hash(end_entity, intermediates)) {
+            return Err(rustls::Error::General(
+                "the server's certificate chain has none of the hashes in pinnedPeerCertificateChainSha256".into(),
+            ));
+        }
+        if self.insecure {
+            return Ok(ServerCertVerified::assertion());
+        }
+        match &self.inner {
+            Some(inner) => inner.verify_server_cert(end_entity, intermediates, name, ocsp, now),
+            None => Err(rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer)),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, signature, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, signature, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// V2Ray's hash of a chain: each certificate's SHA-256 is hashed together with the hash so far
+/// (v2fly/v2ray-core `transport/internet/tls/pin.go`).
+fn chain_hash(end_entity: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>]) -> [u8; 32] {
+    let mut hash: Option<[u8; 32]> = None;
+    for certificate in std::iter::once(end_entity).chain(intermediates) {
+        let own = sha256(&[certificate]);
+        hash = Some(hash.map_or(own, |before| sha256(&[&before, &own])));
+    }
+    hash.unwrap_or_default()
+}
+
+fn sha256(parts: &[&[u8]]) -> [u8; 32] {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for part in parts {
+        context.update(part);
+    }
+    let mut out = [0; 32];
+    out.copy_from_slice(context.finish().as_ref());
+    out
+}
