@@ -1,0 +1,48 @@
+//! What the environment says.
+
+use std::{
+    env,
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
+
+/// What the environment says, read once at the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Environment {
+    /// `V2RAY_LOCATION_CONFIG`: where `config.json` may be.
+    pub config_dir: Option<PathBuf>,
+    /// `V2RAY_LOCATION_CONFDIR`: a directory of configuration files.
+    pub confdir: Option<PathBuf>,
+    /// `V2RAY_LOCATION_ASSET`: where `geoip.dat` and `geosite.dat` may be.
+    pub asset_dir: Option<PathBuf>,
+    /// `TZ`, for the times in the log.
+    pub tz: Option<String>,
+    /// Where the program itself is; V2Ray looks for `config.json` there, too.
+    pub program_dir: Option<PathBuf>,
+}
+
+impl Environment {
+    /// Reads the process's environment.
+    pub fn read() -> Self {
+        let program = env::current_exe().ok();
+        Self::from_lookup(|name| env::var_os(name), program.as_deref())
+    }
+
+    /// An environment where `lookup` gives the value of a variable and `program` is the program's file.
+    pub fn from_lookup(lookup: impl Fn(&str) -> Option<OsString>, program: Option<&Path>) -> Self {
+        // V2Ray reads both spellings, this one first (`common/platform/platform.go`). Empty means unset.
+        let location = |what: &str| {
+            let dotted = format!("v2ray.location.{what}");
+            let upper = format!("V2RAY_LOCATION_{}", what.to_ascii_uppercase());
+            let value = lookup(&dotted).filter(|value| !value.is_empty()).or_else(|| lookup(&upper));
+            value.filter(|value| !value.is_empty()).map(PathBuf::from)
+        };
+        Self {
+            config_dir: location("config"),
+            confdir: location("confdir"),
+            asset_dir: location("asset"),
+            tz: lookup("TZ").and_then(|value| value.into_string().ok()),
+            program_dir: program.and_then(Path::parent).map(Path::to_owned),
+        }
+    }
+}

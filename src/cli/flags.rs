@@ -1,0 +1,193 @@
+//! The flags, in our spelling and in V2Ray 4's.
+
+use std::{
+    ffi::{OsStr, OsString},
+    path::{Path, PathBuf},
+};
+
+use clap::{CommandFactory as _, Parser, error::ErrorKind};
+
+use super::{Afterwards, Command, Demo, Environment, Named, Sources, Stop};
+
+/// The name of a configuration file that nobody named.
+const DEFAULT_FILE: &str = "config.json";
+
+/// The names of standard input for `-c`. Source: V2Ray 4 (`main/main.go`) for the first.
+const STDIN: [&str; 2] = ["stdin:", "-"];
+
+/// Long flags that V2Ray users write with one dash.
+const LONG_FLAGS: [&str; 8] =
+    ["config", "confdir", "format", "test", "version", "help", "once", "socks-port"];
+
+const EXAMPLES: &str = "\
+Examples:
+  wsray demo                    try everything on this machine, without a configuration
+  wsray run -c config.json      run a V2Ray configuration
+  wsray test -c config.json     say whether it would run
+  wsray -config=config.json     V2Ray 4's spellings work, too: -config, -test, -version
+
+Without -c: ./config.json, then config.json in $V2RAY_LOCATION_CONFIG (or beside the program), then
+standard input. Exit codes: 0 done, 2 wrong arguments, 23 configuration refused, 1 anything else.";
+
+/// V2Ray's WebSocket transport and VMess, client and server, run from V2Ray's own configuration.
+#[derive(Parser)]
+#[command(name = "wsray", after_help = EXAMPLES, args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
+struct Flags {
+    #[command(subcommand)]
+    command: Option<Subcommand>,
+    #[command(flatten)]
+    run: RunFlags,
+    /// Print the version.
+    #[arg(long)]
+    version: bool,
+}
+
+#[derive(clap::Subcommand)]
+enum Subcommand {
+    /// Run a configuration.
+    Run(RunFlags),
+    /// Say whether a configuration would run: `Configuration OK.`, or what to write instead.
+    Test(SourceFlags),
+    /// Print the version.
+    Version,
+    /// Print a new user id.
+    Uuid,
+    /// Run client and server on this machine, send data through both, say what to try.
+    Demo(DemoFlags),
+}
+
+#[derive(clap::Args)]
+struct RunFlags {
+    #[command(flatten)]
+    sources: SourceFlags,
+    /// Only say whether the configuration would run.
+    #[arg(long)]
+    test: bool,
+}
+
+#[derive(clap::Args)]
+struct SourceFlags {
+    /// A configuration file; `stdin:` is standard input. May be given again.
+    #[arg(short, long, value_name = "FILE")]
+    config: Vec<PathBuf>,
+    /// A directory: every *.json file in it, by name. May be given again.
+    #[arg(short = 'd', long, value_name = "DIR")]
+    confdir: Vec<PathBuf>,
+    /// The format of the configuration: auto or json.
+    #[arg(long, value_name = "FORMAT", default_value = "auto", value_parser = parse_format)]
+    format: Format,
+}
+
+/// V2Ray 4's JSON is the only format so far.
+#[derive(Clone)]
+enum Format {
+    Json,
+}
+
+#[derive(clap::Args)]
+struct DemoFlags {
+    /// Exit after the check instead of serving until stopped.
+    #[arg(long)]
+    once: bool,
+    /// The port of the local SOCKS and HTTP proxy [default: a free one].
+    #[arg(long, value_name = "PORT")]
+    socks_port: Option<u16>,
+}
+
+pub(super) fn parse(
+    arguments: impl IntoIterator<Item = OsString>,
+    environment: &Environment,
+) -> Result<Command, Stop> {
+    let flags = Flags::try_parse_from(with_two_dashes(arguments)).map_err(|error| stop(&error))?;
+    match flags.command {
+        _ if flags.version => Ok(Command::Version),
+        None => flags.run.command(environment),
+        Some(Subcommand::Run(run)) => run.command(environment),
+        Some(Subcommand::Test(sources)) => sources.sources(environment).map(Command::Test),
+        Some(Subcommand::Version) => Ok(Command::Version),
+        Some(Subcommand::Uuid) => Ok(Command::Uuid),
+        Some(Subcommand::Demo(DemoFlags { once, socks_port })) => {
+            let afterwards = if once { Afterwards::Exit } else { Afterwards::Serve };
+            Ok(Command::Demo(Demo { afterwards, socks_port }))
+        }
+    }
+}
+
+pub(super) fn help_text() -> String {
+    Flags::command().render_help().to_string()
+}
+
+impl RunFlags {
+    fn command(self, environment: &Environment) -> Result<Command, Stop> {
+        let kind = if self.test { Command::Test } else { Command::Run };
+        self.sources.sources(environment).map(kind)
+    }
+}
+
+impl SourceFlags {
+    fn sources(self, environment: &Environment) -> Result<Sources, Stop> {
+        let Format::Json = self.format;
+        let named: Result<_, _> = self.config.into_iter().map(parse_name).collect();
+        // A directory on the command line wins over one in the environment.
+        let environment_directory = environment.confdir.clone().filter(|_| self.confdir.is_empty());
+        let beside = environment.config_dir.as_ref().or(environment.program_dir.as_ref());
+        let lookup = [Some(PathBuf::from(DEFAULT_FILE)), beside.map(|dir| dir.join(DEFAULT_FILE))];
+        Ok(Sources {
+            named: named?,
+            directories: self.confdir,
+            environment_directory,
+            lookup: lookup.into_iter().flatten().collect(),
+        })
+    }
+}
+
+fn parse_name(name: PathBuf) -> Result<Named, Stop> {
+    if STDIN.iter().any(|stdin| name.as_os_str() == *stdin) {
+        return Ok(Named::Stdin);
+    }
+    let text = name.to_string_lossy();
+    if text.starts_with("http://") || text.starts_with("https://") {
+        let message =
+            "error: a configuration is not loaded from a URL\n  help: download it, then name the file\n";
+        return Err(Stop::Usage(message.into()));
+    }
+    Ok(Named::File(name))
+}
+
+fn parse_format(format: &str) -> Result<Format, String> {
+    match format {
+        "auto" | "json" => Ok(Format::Json),
+        _ => {
+            Err("expected auto or json: wsray reads V2Ray 4's JSON, comments and trailing commas included"
+                .into())
+        }
+    }
+}
+
+/// Gives long flags with one dash, as V2Ray 4 spells them, their second one.
+fn with_two_dashes(arguments: impl IntoIterator<Item = OsString>) -> impl Iterator<Item = OsString> {
+    let mut is_rest = false;
+    arguments.into_iter().map(move |argument| {
+        is_rest |= argument == "--";
+        let text = argument.to_str().unwrap_or_default();
+        let name = text.strip_prefix('-').and_then(|flag| flag.split('=').next()).unwrap_or_default();
+        if is_rest || !LONG_FLAGS.contains(&name) { argument } else { format!("-{text}").into() }
+    })
+}
+
+fn stop(error: &clap::Error) -> Stop {
+    let text = error.to_string();
+    if error.kind() == ErrorKind::DisplayHelp {
+        return Stop::Help(text);
+    }
+    let named = error.get(clap::error::ContextKind::InvalidSubcommand);
+    let file = named.map(ToString::to_string).filter(|name| is_json(name.as_ref()));
+    Stop::Usage(match file {
+        Some(file) => format!("error: {file} is no command\n  help: write wsray run -c {file}\n"),
+        None => text,
+    })
+}
+
+fn is_json(name: &Path) -> bool {
+    name.extension().map(OsStr::to_ascii_lowercase).is_some_and(|end| end == "json" || end == "jsonc")
+}
