@@ -1,7 +1,8 @@
 //! The hashes and key derivations VMess is made of.
 
 use md5::Md5;
-use sha2::{Digest, Sha256};
+use sha2::{Digest, Sha256, block_api::compress256};
+use std::slice;
 use zeroize::{Zeroize, Zeroizing};
 
 /// The salts of VMess AEAD (v2fly/v2ray-core `proxy/vmess/aead/consts.go`).
@@ -25,38 +26,69 @@ const ROOT_SALT: &[u8] = b"VMess AEAD KDF";
 /// SHA-256's block length in bytes (FIPS 180-4), which is HMAC's too.
 const BLOCK_LEN: usize = 64;
 
-/// VMess's nested HMAC-SHA256 (v2fly/v2ray-core `proxy/vmess/aead/kdf.go`). Each element of `path` has at
-/// most 64 bytes; more would be cut off.
+/// SHA-256's initial hash value (FIPS 180-4, section 5.3.3).
+const INITIAL: State =
+    [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
+
+/// SHA-256 after some whole blocks.
+type State = [u32; 8];
+
+/// VMess's nested HMAC-SHA256 (v2fly/v2ray-core `proxy/vmess/aead/kdf.go`). `key` has at most 55 bytes and
+/// each element of `path` at most 64; more would be cut off.
 ///
 /// With `H0 = HMAC-SHA256(root salt)` and `Hi = HMAC(path[i - 1])` over `H(i-1)`, the result is
 /// `Hn(key)`. Unrolled, that is a chain of 2^(n+1) plain SHA-256 hashes, each over some pads and the hash
 /// before it: bit `k` of a hash's number says whether level `k` is at its inner (0) or its outer pad, and a
-/// level's pad is hashed only where all lower levels are at their inner one.
+/// level's pad is hashed only where all lower levels are at their inner one. Blocks are compressed directly,
+/// since the hash's own buffering would double the time.
 pub(crate) fn kdf(key: &[u8], path: &[&[u8]]) -> Zeroizing<[u8; 32]> {
-    let inner_root = Sha256::new_with_prefix(pad(ROOT_SALT, INNER));
-    let outer_root = Sha256::new_with_prefix(pad(ROOT_SALT, OUTER));
+    let [inner_root, outer_root] = [INNER, OUTER].map(|kind| absorb(INITIAL, &pad(ROOT_SALT, kind)));
     let first_level =
-        path.first().map(|salt| [INNER, OUTER].map(|kind| inner_root.clone().chain_update(pad(salt, kind))));
+        path.first().map(|salt| [INNER, OUTER].map(|kind| absorb(inner_root, &pad(salt, kind))));
     let mut digest = Zeroizing::new([0; 32]);
+    let mut last = Zeroizing::new([0; BLOCK_LEN]);
     for number in 0_usize..2 << path.len() {
-        let mut hash = if number & 1 == 1 {
-            outer_root.clone()
-        } else if let Some(states) = &first_level {
-            let mut hash = states[number >> 1 & 1].clone();
-            for (salt, level) in path.iter().zip(1_u32..).skip(1) {
-                if number.trailing_zeros() < level {
-                    break;
-                }
-                hash.update(pad(salt, if number >> level & 1 == 1 { OUTER } else { INNER }));
-            }
-            hash
-        } else {
-            inner_root.clone()
+        let (mut state, mut blocks) = match &first_level {
+            _ if number & 1 == 1 => (outer_root, 1_u64),
+            Some(states) => (states[number >> 1 & 1], 2),
+            None => (inner_root, 1),
         };
-        hash.update(if number == 0 { key } else { digest.as_slice() });
-        digest.copy_from_slice(&hash.finalize());
+        for (salt, level) in path.iter().zip(1_u32..).skip(1) {
+            if number.trailing_zeros() < level {
+                break;
+            }
+            let kind = if number >> level & 1 == 1 { OUTER } else { INNER };
+            state = absorb(state, &pad(salt, kind));
+            blocks += 1;
+        }
+        let message = if number == 0 { key } else { digest.as_slice() };
+        finish(&mut last, message, blocks);
+        for (bytes, word) in digest.chunks_exact_mut(4).zip(absorb(state, &last)) {
+            bytes.copy_from_slice(&word.to_be_bytes());
+        }
     }
     digest
+}
+
+fn absorb(mut state: State, block: &[u8; BLOCK_LEN]) -> State {
+    compress256(&mut state, slice::from_ref(block));
+    state
+}
+
+/// Makes the last block of a hash: the message, SHA-256's padding and the length, counting `blocks` before
+/// it (FIPS 180-4, section 5.1.1).
+fn finish(last: &mut [u8; BLOCK_LEN], message: &[u8], blocks: u64) {
+    last.fill(0);
+    let mut len = 0;
+    for (to, from) in last.iter_mut().zip(message) {
+        *to = *from;
+        len += 1;
+    }
+    if let Some(end) = last.get_mut(message.len()) {
+        *end = 0x80;
+    }
+    let bits = (blocks * BLOCK_LEN as u64 + len) * 8;
+    last[56..].copy_from_slice(&bits.to_be_bytes());
 }
 
 /// HMAC's two pads (RFC 2104, section 2).
