@@ -175,7 +175,8 @@ pub fn open_request(
     RequestOpener::new().open(input, users, replay, now)
 }
 
-/// Opens one connection's request. It remembers whose it is, so that more bytes cost no second search.
+/// Opens one connection's request. It remembers whose it is, so that more bytes cost no second search; so
+/// all calls must be given the same [`Users`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RequestOpener {
     found: Option<Found>,

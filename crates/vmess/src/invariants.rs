@@ -153,14 +153,14 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(200))]
 
         #[test]
-        fn headers(data in vec(any::<u8>(), 0..200)) {
+        fn headers_of_any_bytes_hold(data in vec(any::<u8>(), 0..200)) {
             header_opens_alike_however_cut(&data);
             sealed_request_opens_to_itself(&data);
         }
 
         /// A plaintext that is right more often than not.
         #[test]
-        fn nearly_right_headers(
+        fn headers_that_are_nearly_right_hold(
             mut data in vec(any::<u8>(), 42..120),
             security in 0_u8..7,
             command in 0_u8..5,
@@ -179,18 +179,18 @@ mod tests {
         }
 
         #[test]
-        fn responses(data in vec(any::<u8>(), 0..100)) {
+        fn responses_hold(data in vec(any::<u8>(), 0..100)) {
             response_opens_only_whole_and_unchanged(&data);
         }
 
         #[test]
-        fn bodies(data in vec(any::<u8>(), 0..800)) {
+        fn bodies_hold(data in vec(any::<u8>(), 0..800)) {
             body_opens_alike_however_cut(&data);
             sealed_body_opens_to_what_was_sealed(&data);
         }
 
         #[test]
-        fn replays(data in vec(any::<u8>(), 0..800)) {
+        fn replay_memory_holds(data in vec(any::<u8>(), 0..800)) {
             replay_agrees_with_a_naive_model(&data);
         }
     }

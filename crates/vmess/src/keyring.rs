@@ -33,6 +33,11 @@ pub(crate) struct Keyring {
 struct Group([Lanes; ROUNDS + 1]);
 
 impl Keyring {
+    /// An empty one with room for `len` keys, so that adding them leaves no copies behind.
+    pub(crate) fn with_capacity(len: usize) -> Self {
+        Self { groups: Vec::with_capacity(len.div_ceil(LANES)), len: 0 }
+    }
+
     /// Adds a key behind the others.
     pub(crate) fn push(&mut self, key: &[u8; 16]) {
         let lane = self.len % LANES;

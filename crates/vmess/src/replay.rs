@@ -11,7 +11,8 @@ use std::{collections::HashSet, fmt};
 /// under `t`. At any moment three generations of 120 s hold all that can pass; each is dropped as a
 /// whole when it no longer can, so that an entry of a right clock lives 120 to 240 s.
 ///
-/// 100,000 openings take about 4.5 MiB. It lives in memory only: see [`Replay::starting_at`].
+/// 100,000 openings take about 4.5 MiB. It lives in memory only: see [`Replay::starting_at`]. When users are
+/// reloaded, it must be kept.
 pub struct Replay {
     generations: [Generation; 3],
     /// Openings made at this time or before may have been forgotten, and are refused.
@@ -32,7 +33,7 @@ struct Generation {
 /// The first 16 bytes of SHA-256 over user, body key and body IV.
 type BodyMark = [u8; 16];
 
-/// At most this many openings are remembered, which bounds [`Replay`] to about 70 MiB. More than 7,600
+/// At most this many openings are remembered, which bounds [`Replay`] to about 120 MiB. More than 7,600
 /// openings a second reach it; then fresh openings are refused until old ones have expired, because
 /// forgetting one would let it be replayed. Seven eighths of 2^21: what a hash table of that size holds.
 pub const MAX_REPLAY_ENTRIES: usize = 1_835_008;

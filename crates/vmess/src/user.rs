@@ -77,7 +77,7 @@ impl Users {
     /// These users, numbered from 0. Of two with the same id the first is found.
     pub fn new(ids: impl IntoIterator<Item = UserId>) -> Self {
         let cmd_keys: Vec<_> = ids.into_iter().map(|id| CmdKey::new(&id)).collect();
-        let mut auth_id_keys = Keyring::default();
+        let mut auth_id_keys = Keyring::with_capacity(cmd_keys.len());
         for key in &cmd_keys {
             auth_id_keys.push(&key.auth_id_key());
         }
