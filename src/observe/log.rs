@@ -12,6 +12,8 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use wsray_config::LogTarget;
+
 use super::{Access, RateLimit, Verdict, Zone, text};
 
 mod sink;
@@ -91,6 +93,25 @@ impl Default for LogSettings {
     }
 }
 
+impl LogSettings {
+    /// What a configuration says.
+    pub fn from_config(log: &wsray_config::Log, zone: Zone) -> Self {
+        let output = |target: &LogTarget| match target {
+            LogTarget::Off => Output::Off,
+            LogTarget::Stdout => Output::Stdout,
+            LogTarget::File { path, .. } => Output::File(path.into()),
+        };
+        let level = match log.level {
+            wsray_config::Level::Debug => Level::Debug,
+            wsray_config::Level::Info => Level::Info,
+            wsray_config::Level::Warning => Level::Warning,
+            wsray_config::Level::Error => Level::Error,
+            wsray_config::Level::None => Level::None,
+        };
+        Self { access: output(&log.access), error: output(&log.error), level, zone }
+    }
+}
+
 /// A log could not be opened; the operator's fault.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -134,9 +155,24 @@ struct Counters {
 /// What [`Log::limited`] counts together.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Kind {
+    stream: Stream,
     level: Level,
     module: &'static str,
     name: &'static str,
+}
+
+impl Kind {
+    /// The line that stands for `count` lines not written.
+    fn missed_text(self, count: u64) -> String {
+        let Self { stream, level, module, name } = self;
+        match stream {
+            Stream::Error => text::line(format_args!(
+                "[{}] {module}: {name}: {count} more in the last second",
+                level.tag()
+            )),
+            Stream::Access => text::line(format_args!("{name}: {count} more rejected in the last second")),
+        }
+    }
 }
 
 impl Log {
@@ -229,16 +265,8 @@ impl Log {
         if !self.is_enabled(level) {
             return;
         }
-        let verdict = self.0.counters.limit().check(Kind { level, module, name: kind }, Instant::now());
-        match verdict {
-            Verdict::Pass { missed } => {
-                if missed > 0 {
-                    self.write(level, None, module, format_args!("{kind}: {missed} more in the last second"));
-                }
-                self.write(level, session, module, text);
-            }
-            Verdict::Suppress { is_first: true } => self.queue(Message::Suppressed),
-            Verdict::Suppress { is_first: false } => {}
+        if self.may_tell(Kind { stream: Stream::Error, level, module, name: kind }) {
+            self.write(level, session, module, text);
         }
     }
 
@@ -251,14 +279,27 @@ impl Log {
 
     /// Writes a line of the access log that strangers can cause, limited as [`Self::limited`].
     pub fn access_limited(&self, kind: &'static str, access: &Access<'_>) {
-        let key = Kind { level: Level::Warning, module: "access", name: kind };
-        if !self.0.has_access {
-            return;
+        let kind = Kind { stream: Stream::Access, level: Level::Warning, module: "access", name: kind };
+        if self.0.has_access && self.may_tell(kind) {
+            self.access(access);
         }
-        match self.0.counters.limit().check(key, Instant::now()) {
-            Verdict::Pass { .. } => self.access(access),
-            Verdict::Suppress { is_first: true } => self.queue(Message::Suppressed),
-            Verdict::Suppress { is_first: false } => {}
+    }
+
+    /// Counts a line of this kind; whether to write it.
+    fn may_tell(&self, kind: Kind) -> bool {
+        let verdict = self.0.counters.limit().check(kind, Instant::now());
+        match verdict {
+            Verdict::Pass { missed: 0 } => true,
+            Verdict::Pass { missed } => {
+                self.send(kind.stream, kind.missed_text(missed));
+                true
+            }
+            Verdict::Suppress { is_first } => {
+                if is_first {
+                    self.queue(Message::Suppressed);
+                }
+                false
+            }
         }
     }
 

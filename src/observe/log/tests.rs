@@ -186,6 +186,29 @@ fn refusals_of_one_kind_are_a_few_lines_and_a_count() {
 }
 
 #[test]
+fn rejected_strangers_are_a_few_access_lines_and_a_count() {
+    let (log, memory) = memory_log(Level::None);
+    for n in 0..100 {
+        let outcome = Outcome::Rejected { reason: &"unknown user" };
+        log.access_limited("unknown users", &Access { source: &n, outcome, email: "" });
+    }
+    drop(log);
+    let lines = lines(&memory);
+    let limit = LIMITED_LINES_PER_SECOND as usize;
+    assert_eq!(lines[..limit].last().unwrap(), &format!("{} rejected  unknown user", limit - 1));
+    assert_eq!(lines[limit..], [format!("unknown users: {} more rejected in the last second", 100 - limit)]);
+}
+
+#[test]
+fn configuration_of_v2ray_gives_the_settings() {
+    let text = r#"{"log": {"access": "none", "error": "/var/log/wsray.log", "loglevel": "info"}}"#;
+    let config = wsray_config::load(&[wsray_config::Source { name: "c", text }]).unwrap().config;
+    let settings = LogSettings::from_config(&config.log, Zone::utc());
+    assert_eq!((settings.access, settings.level), (Output::Off, Level::Info));
+    assert_eq!(settings.error, Output::File("/var/log/wsray.log".into()));
+}
+
+#[test]
 fn last_lines_and_counts_are_written_when_the_log_goes() {
     let (log, memory) = memory_log(Level::Info);
     for _ in 0..=LIMITED_LINES_PER_SECOND {

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use super::{Counters, Kind, LogError, Output, Zone, sink::Sink, text};
+use super::{Counters, LogError, Output, Zone, sink::Sink, text};
 
 /// How often suppressed lines are told.
 const SUMMARY_INTERVAL: Duration = Duration::from_secs(1);
@@ -28,7 +28,7 @@ pub(super) struct Line {
     pub(super) text: String,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stream {
     Access,
     Error,
@@ -127,10 +127,8 @@ impl Writer {
     /// Tells how many lines were not written, where their second is over.
     fn tell_suppressed(&mut self, now: Instant) {
         let counts = self.counters.limit().drain(now);
-        for (Kind { level, module, name }, count) in counts {
-            let tag = level.tag();
-            let text = text::line(format_args!("[{tag}] {module}: {name}: {count} more in the last second"));
-            self.push(&Line { at: SystemTime::now(), stream: Stream::Error, text });
+        for (kind, count) in counts {
+            self.push(&Line { at: SystemTime::now(), stream: kind.stream, text: kind.missed_text(count) });
         }
     }
 
