@@ -75,7 +75,7 @@ macro_rules! pairs {
 }
 
 macro_rules! pair {
-    ($name:ident: $client:ident => $server:ident, #[$attribute:meta], [$($test:ident),+]) => {
+    ($name:ident: $client:ident => $server:ident, #[$attribute:meta], [$($test:ident),+ $(,)?]) => {
         mod $name {
             use $crate::support::node::{Kind, Pair};
             $(
@@ -93,12 +93,37 @@ macro_rules! pair {
     };
 }
 
-pub(crate) use {pair, pairs};
+/// Defines one `#[test]` for each of the functions named, each taking the [`node::Kind`] under test.
+///
+/// Those with V2Ray in wsray's place are ignored: they test the tests themselves.
+macro_rules! for_wsray {
+    ($($test:ident),+ $(,)?) => {
+        $crate::support::for_kind!(wsray: Wsray, #[cfg(test)], [$($test),+]);
+        $crate::support::for_kind!(v2ray_4_45: V2Ray445, #[ignore = "tests the test: no wsray in it"], [$($test),+]);
+    };
+}
+
+macro_rules! for_kind {
+    ($name:ident: $kind:ident, #[$attribute:meta], [$($test:ident),+ $(,)?]) => {
+        mod $name {
+            use $crate::support::node::Kind;
+            $(
+                #[test]
+                #[$attribute]
+                fn $test() {
+                    super::$test(Kind::$kind);
+                }
+            )+
+        }
+    };
+}
+
+pub(crate) use {for_kind, for_wsray, pair, pairs};
 
 /// A port nobody listens on, below the range the system gives to outgoing connections, so that none takes it meanwhile.
 pub fn free_port() -> u16 {
-    const FIRST: u16 = 12_000;
-    const COUNT: u16 = 18_000;
+    const FIRST: u16 = 13_000;
+    const COUNT: u16 = 17_000;
     static NEXT: AtomicU16 = AtomicU16::new(0);
     // Another test process beside this one starts elsewhere.
     let start = u16::try_from(std::process::id().wrapping_mul(97) % u32::from(COUNT)).unwrap();
