@@ -22,6 +22,7 @@ fn open(
 ) -> Option<Outcome> {
     let mut opener = ChunkOpener::new(request, direction).ok()?;
     let mut outcome = Outcome { payloads: Vec::new(), progress: Progress::NeedMore { missing: 0 }, used: 0 };
+    let mut needed = 0;
     let (mut buf, mut rest, mut ranges) = (Vec::new(), wire, Vec::<Range<usize>>::new());
     loop {
         let (piece, behind) = rest.split_at(cut().clamp(1, rest.len().max(1)).min(rest.len()));
@@ -29,8 +30,12 @@ fn open(
         buf.extend_from_slice(piece);
         let Opened { used, outcome: progress } = opener.open(&mut buf, 0, &mut ranges);
         assert!(used <= buf.len(), "took more than there is");
-        if let Progress::NeedMore { missing } = progress {
+        if piece.len() < needed {
+            needed -= piece.len();
+            assert_eq!((used, progress), (0, Progress::NeedMore { missing: needed }), "went on too early");
+        } else if let Progress::NeedMore { missing } = progress {
             assert!(missing > 0, "needs nothing, yet stopped");
+            needed = missing;
         }
         let mut from = 0;
         for range in ranges.drain(..) {
