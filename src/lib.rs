@@ -9,11 +9,14 @@
 //! ```
 
 pub mod app;
+pub mod cli;
+pub mod demo;
 pub mod dispatch;
 pub mod inbound;
 pub mod observe;
 pub mod outbound;
 pub mod relay;
+pub mod run;
 pub mod session;
 pub mod stream;
 pub mod transport;

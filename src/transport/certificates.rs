@@ -6,12 +6,12 @@ use aws_lc_rs::digest;
 use rustls::{
     ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
     client::{
-        Resumption, WebPkiServerVerifier,
+        Resumption, WebPkiServerVerifier, verify_server_name,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
     crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
-    server::{ClientHello, ResolvesServerCert, ResolvesServerCertUsingSni},
+    server::{ClientHello, ParsedCertificate, ResolvesServerCert, ResolvesServerCertUsingSni},
     sign::CertifiedKey,
 };
 use wsray_config::{CertificatePair, ClientTls, Diagnostic, Pem, PemSource, ServerTls};
@@ -39,12 +39,14 @@ pub fn server_config(tls: &ServerTls) -> Result<Arc<ServerConfig>, Diagnostic> {
 pub fn client_config(tls: &ClientTls) -> Result<Arc<ClientConfig>, Diagnostic> {
     let provider = provider();
     let mut roots = RootCertStore::empty();
+    let mut own = Vec::new();
     if !tls.disable_system_root && !tls.allow_insecure {
         let found = rustls_native_certs::load_native_certs();
         roots.add_parsable_certificates(found.certs);
     }
     for pem in &tls.extra_roots {
         for certificate in read_certificates(pem)? {
+            own.push(certificate.clone());
             roots.add(certificate).map_err(|error| {
                 Diagnostic::at(&pem.place, format!("this certificate cannot be a trusted root: {error}"))
             })?;
@@ -56,6 +58,7 @@ pub fn client_config(tls: &ClientTls) -> Result<Arc<ClientConfig>, Diagnostic> {
     }
     let verifier = Verifier {
         inner: web_pki(roots, &provider),
+        own,
         insecure: tls.allow_insecure,
         pinned: tls.pinned_chain_sha256.clone(),
         provider: Arc::clone(&provider),
@@ -187,6 +190,9 @@ fn dns_names(key: &CertifiedKey) -> Vec<String> {
 /// The usual check, or a pin, or none.
 struct Verifier {
     inner: Option<Arc<WebPkiServerVerifier>>,
+    /// Certificates of usage `verify`. A server may present such a one itself: self-signed, and marked as an
+    /// authority, as openssl makes them. Go takes that, webpki does not.
+    own: Vec<CertificateDer<'static>>,
     insecure: bool,
     /// If not empty, the chain's hash must be one of these.
     pinned: Vec<[u8; 32]>,
@@ -216,6 +222,9 @@ impl ServerCertVerifier for Verifier {
         if self.insecure {
             return Ok(ServerCertVerified::assertion());
         }
+        if self.own.iter().any(|own| own == end_entity) {
+            return verify_own(end_entity, name, now);
+        }
         match &self.inner {
             Some(inner) => inner.verify_server_cert(end_entity, intermediates, name, ocsp, now),
             None => Err(rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer)),
@@ -243,6 +252,26 @@ impl ServerCertVerifier for Verifier {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
     }
+}
+
+/// A certificate that is trusted itself: its names and dates must fit all the same.
+fn verify_own(
+    certificate: &CertificateDer<'_>,
+    name: &ServerName<'_>,
+    now: UnixTime,
+) -> Result<ServerCertVerified, rustls::Error> {
+    use rustls::CertificateError::{BadEncoding, Expired, NotValidYet};
+    let invalid = |error| rustls::Error::InvalidCertificate(error);
+    verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).map_err(|_| invalid(BadEncoding))?;
+    let now = i64::try_from(now.as_secs()).map_err(|_| invalid(Expired))?;
+    if now < parsed.validity().not_before.timestamp() {
+        return Err(invalid(NotValidYet));
+    }
+    if now > parsed.validity().not_after.timestamp() {
+        return Err(invalid(Expired));
+    }
+    Ok(ServerCertVerified::assertion())
 }
 
 /// V2Ray's hash of a chain: each certificate's SHA-256 is hashed together with the hash so far

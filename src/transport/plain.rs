@@ -33,6 +33,7 @@ enum PlainState {
 impl Plain {
     /// `ahead` is what was read from the socket already and is the stream's first payload.
     pub fn new(socket: Socket, pool: Arc<Pool>, ahead: Vec<u8>) -> Self {
+        socket.reset_unless_complete();
         Self { socket, pool, ahead, outgoing: None, state: PlainState::Open, bulk: false }
     }
 
@@ -156,10 +157,10 @@ impl Endpoint for Plain {
     }
 
     fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        self.socket.close_cleanly();
         Poll::Ready(())
     }
 
-    fn abort(&mut self) {
-        self.socket.reset_on_drop();
-    }
+    /// Dropping it resets it.
+    fn abort(&mut self) {}
 }

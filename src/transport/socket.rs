@@ -112,9 +112,16 @@ impl Socket {
         let _ = SockRef::from(&self.tcp).shutdown(std::net::Shutdown::Write);
     }
 
-    /// Makes the drop that follows a reset, so that the peer cannot take what it got for the whole.
-    pub fn reset_on_drop(&self) {
+    /// Whatever closes the socket from here on resets it, be it a dropped task or the death of the process: the peer
+    /// cannot take what it got for the whole. Until [`Socket::close_cleanly`].
+    pub fn reset_unless_complete(&self) {
+        // An error means that the connection is gone, which the reading side reports.
         let _ = SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO));
+    }
+
+    /// The stream is complete: closing is an ordinary close.
+    pub fn close_cleanly(&self) {
+        let _ = SockRef::from(&self.tcp).set_linger(None);
     }
 
     /// Appends what the socket has to `bytes`, at most `most`; 0 means the end. For handshakes.
