@@ -1,5 +1,7 @@
 //! Early data: the first bytes of a session inside the upgrade request.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are helpers of tests")]
+
 mod support;
 
 use std::{

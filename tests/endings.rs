@@ -1,5 +1,7 @@
 //! How streams end: half-closed, whole, cut or reset, and that an application can tell them apart.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are helpers of tests")]
+
 mod support;
 
 use std::{

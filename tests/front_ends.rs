@@ -1,5 +1,7 @@
 //! Behind front ends: nginx that does the TLS, `HAProxy` that sends the PROXY protocol.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are helpers of tests")]
+
 mod support;
 
 use std::io::Write;

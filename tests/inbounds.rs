@@ -1,5 +1,7 @@
 //! SOCKS and HTTP inbounds with accounts.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are helpers of tests")]
+
 mod support;
 
 use serde_json::json;

@@ -1,5 +1,7 @@
 //! Carrying TCP between wsray and real peers, in both roles.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are helpers of tests")]
+
 mod support;
 
 use std::io::{Read, Write};

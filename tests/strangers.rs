@@ -1,5 +1,7 @@
 //! What those get who are no users: probers, scanners, replayers.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are helpers of tests")]
+
 mod support;
 
 use std::{
@@ -109,7 +111,7 @@ fn no_number_of_bytes_closes_the_connection_early(kind: Kind) {
             let server = &server;
             let what = format!("{length} bytes");
             scope.spawn(move || {
-                check_drained(&after_upgrade(server, &vec![0x33; length], Duration::from_secs(5)), &what)
+                check_drained(&after_upgrade(server, &vec![0x33; length], Duration::from_secs(5)), &what);
             });
         }
     });

@@ -33,12 +33,12 @@ pub struct Origin {
 impl Origin {
     /// On 127.0.0.1.
     pub fn start() -> Self {
-        Self::on(Ipv4Addr::LOCALHOST.into(), |stream| drop(converse(stream)))
+        Self::on(Ipv4Addr::LOCALHOST.into(), |stream| drop(converse(&stream)))
     }
 
-    /// On ::1.
+    /// On `::1`.
     pub fn start_v6() -> Self {
-        Self::on(Ipv6Addr::LOCALHOST.into(), |stream| drop(converse(stream)))
+        Self::on(Ipv6Addr::LOCALHOST.into(), |stream| drop(converse(&stream)))
     }
 
     /// Speaks first, then echoes.
@@ -75,11 +75,11 @@ impl Origin {
     }
 }
 
-fn converse(stream: TcpStream) -> std::io::Result<()> {
-    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+fn converse(stream: &TcpStream) -> std::io::Result<()> {
+    stream.set_read_timeout(Some(Duration::from_mins(1)))?;
     stream.set_nodelay(true)?;
     let mut writer = stream.try_clone()?;
-    let mut reader = BufReader::new(&stream);
+    let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.read_line(&mut line)?;
     let words: Vec<&str> = line.split_whitespace().collect();
@@ -96,7 +96,7 @@ fn converse(stream: TcpStream) -> std::io::Result<()> {
             let hash = hash_of(&mut reader.take(number(1)))?;
             writer.write_all(hash.as_bytes())?;
             stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-            drop((&stream).read(&mut [0; 1]));
+            drop((&*stream).read(&mut [0; 1]));
         }
         Some("late") => {
             let hash = hash_of(&mut reader)?;
@@ -106,7 +106,7 @@ fn converse(stream: TcpStream) -> std::io::Result<()> {
         }
         Some("reset") => {
             write_pattern(&mut writer, number(1), 0)?;
-            socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
+            socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO))?;
         }
         Some("GET") => answer_http(&mut reader, &mut writer, &line)?,
         _ => {}

@@ -37,10 +37,10 @@ pub fn masked_frame(payload: &[u8]) -> Vec<u8> {
     match u16::try_from(payload.len()) {
         Ok(length @ 0..=125) => frame.push(0x80 | u8::try_from(length).unwrap()),
         Ok(length) => {
-            frame.push(0x80 | 126);
+            frame.push(0xfe);
             frame.extend(length.to_be_bytes());
         }
-        Err(_) => panic!("a frame of the tests stays below 64 KiB"),
+        Err(error) => panic!("a frame of the tests stays below 64 KiB: {error}"),
     }
     frame.extend([0; 4]);
     frame.extend(payload);

@@ -1,0 +1,193 @@
+//! What the logs say when a handshake fails, on both ends, and what they never say.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are helpers of tests")]
+
+mod support;
+
+use std::io::{Read, Write};
+
+use support::{
+    apps,
+    config::{Early, Link, Tls},
+    node::{Client, Kind, Node, Server, missing},
+    origin::Origin,
+    raw, skip,
+    tap::Tap,
+};
+
+/// Lets one application try, whatever comes of it.
+fn try_once(client: &Client) {
+    let origin = Origin::start();
+    if let Ok(stream) = apps::socks5(client.socks, origin.address.into(), None) {
+        drop(apps::check_echo(&stream));
+    }
+}
+
+#[test]
+fn a_wrong_path_is_told_on_both_ends() {
+    let link = Link::default();
+    let server = Server::start(Kind::Wsray, &link);
+    let client = Client::start(Kind::Wsray, &Link { path: "/wrong".to_owned(), ..link }, server.port);
+    try_once(&client);
+    server.node.log_line(&["/wrong", "/ray"]);
+    client.node.log_line(&["404"]);
+}
+
+#[test]
+fn the_client_tells_status_server_location_and_the_start_of_the_body() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            drop(apps::read_head(&mut stream));
+            let answer = "HTTP/1.1 301 Moved Permanently\r\nServer: edge/1.2\r\nLocation: https://example.test/ray\r\n\
+                          Content-Length: 15\r\n\r\nlook over there";
+            drop(stream.write_all(answer.as_bytes()));
+        }
+    });
+    let client = Client::start(Kind::Wsray, &Link::default(), port);
+    try_once(&client);
+    client.node.log_line(&["301"]);
+    let log = client.node.log();
+    for part in ["edge/1.2", "https://example.test/ray", "look over there"] {
+        assert!(log.contains(part), "{part} is missing");
+    }
+}
+
+#[test]
+fn a_request_that_lost_its_upgrade_header_names_the_proxy_setting() {
+    let server = Server::start(Kind::Wsray, &Link::default());
+    let request = raw::upgrade("/ray", "").replace("Upgrade: websocket\r\n", "");
+    raw::ask(server.port, request.as_bytes()).unwrap();
+    server.node.log_line(&["Upgrade", "proxy_set_header"]);
+}
+
+#[test]
+fn early_data_that_cannot_be_read_is_told() {
+    let early = Early::Header("X-Ed", 2048);
+    let server = Server::start(Kind::Wsray, &Link { early, ..Link::default() });
+    let mut stream = raw::send(server.port, raw::upgrade("/ray", "X-Ed: !!!!\r\n").as_bytes()).unwrap();
+    drop(raw::read_to_end(&mut stream, std::time::Duration::from_secs(4)));
+    server.node.log_line(&["early data"]);
+}
+
+#[test]
+fn an_unknown_user_is_told() {
+    let link = Link::default();
+    let server = Server::start(Kind::Wsray, &link);
+    let client = Client::start(Kind::Wsray, &Link { id: support::random_id(), ..link }, server.port);
+    try_once(&client);
+    server.node.log_line(&["127.0.0.1:", "user"]);
+}
+
+#[test]
+fn a_tls_client_on_a_plain_port_and_the_other_way_round_are_told() {
+    for (of_server, of_client) in [(Tls::Off, Tls::On), (Tls::On, Tls::Off)] {
+        let link = Link { tls: of_server, ..Link::default() };
+        let server = Server::start(Kind::Wsray, &link);
+        let client = Client::start(Kind::Wsray, &Link { tls: of_client, ..link }, server.port);
+        try_once(&client);
+        server.node.log_line(&["TLS"]);
+        let log = client.node.log();
+        assert!(log.lines().any(|line| line.contains("TLS") || line.contains("400")), "server {of_server:?}");
+    }
+}
+
+#[test]
+fn an_untrusted_certificate_is_told_with_its_reason() {
+    let link = Link { tls: Tls::On, ..Link::default() };
+    let server = Server::start(Kind::Wsray, &link);
+    let client = Client::start_with(Kind::Wsray, &link, server.port, |config| {
+        config["outbounds"][0]["streamSettings"]["tlsSettings"]["serverName"] =
+            serde_json::json!("other.test");
+    });
+    try_once(&client);
+    client.node.log_line(&["TLS", "other.test"]);
+}
+
+#[test]
+fn a_refused_target_is_told_by_the_server() {
+    let link = Link::default();
+    let server = Server::start(Kind::Wsray, &link);
+    let client = Client::start(Kind::Wsray, &link, server.port);
+    let nobody = std::net::SocketAddr::from(([127, 0, 0, 1], support::free_port()));
+    if let Ok(mut stream) = apps::socks5(client.socks, nobody.into(), None) {
+        drop(stream.write_all(b"hello"));
+        drop(stream.read(&mut [0]));
+    }
+    server.node.log_line(&[&nobody.to_string(), "refused"]);
+}
+
+#[test]
+fn a_flood_of_bad_requests_does_not_flood_the_log() {
+    let server = Server::start(Kind::Wsray, &Link::default());
+    for _ in 0..300 {
+        drop(raw::ask(server.port, raw::upgrade("/wrong", "").as_bytes()));
+    }
+    let lines = server.node.log().lines().filter(|line| line.contains("/wrong")).count();
+    assert!((1..100).contains(&lines), "{lines} lines for 300 requests");
+}
+
+/// Ids are checked after every test, see [`Node`].
+#[test]
+fn early_data_queries_and_header_values_are_never_logged() {
+    const SECRET: &str = "c2VjcmV0c2VjcmV0c2VjcmV0";
+    let check = |node: &Node, secret: &str| {
+        assert!(!node.log().contains(secret), "logged: {secret}");
+    };
+    for early in [Early::None, Early::Path(2048), Early::Header("Sec-WebSocket-Protocol", 2048)] {
+        let link = Link { early, path: "/ray?key=queryqueryquery".to_owned(), ..Link::default() };
+        let server = Server::start(Kind::Wsray, &Link { path: "/ray".to_owned(), ..link.clone() });
+        let tap = Tap::before(server.port);
+        let client = Client::start(Kind::Wsray, &link, tap.port);
+        try_once(&client);
+        for target in ["/ray", "/ray?x=", "/other?x=", "/ray%3Fx="] {
+            for value in [SECRET, "*c2VjcmV0c2VjcmV0c2VjcmV0"] {
+                let more = format!("Sec-WebSocket-Protocol: {value}\r\nCookie: {SECRET}\r\n");
+                for request in [
+                    raw::upgrade(&format!("{target}{value}"), ""),
+                    raw::upgrade(target, &more),
+                    raw::upgrade(target, &more).replace("Upgrade: websocket\r\n", ""),
+                ] {
+                    drop(raw::ask(server.port, request.as_bytes()));
+                }
+            }
+        }
+        check(&server.node, SECRET);
+        check(&server.node, "queryqueryquery");
+        check(&client.node, "queryqueryquery");
+        let head = tap.request_head(0);
+        let longest = head.split([' ', '\r', '?', '=', '/']).max_by_key(|part| part.len()).unwrap();
+        if early != Early::None {
+            assert!(longest.len() > 100, "early data was sent: {head}");
+            check(&server.node, &longest[..40]);
+            check(&client.node, &longest[..40]);
+        }
+    }
+}
+
+#[test]
+fn loglevel_none_logs_nothing_and_no_log_block_logs_warnings() {
+    let quiet = Server::start_with(Kind::Wsray, &Link::default(), |config| {
+        config["log"] = serde_json::json!({ "loglevel": "none", "access": "none" });
+    });
+    drop(raw::ask(quiet.port, raw::upgrade("/wrong", "").as_bytes()));
+    let usual = Server::start_with(Kind::Wsray, &Link::default(), |config| {
+        config.as_object_mut().unwrap().remove("log");
+    });
+    drop(raw::ask(usual.port, raw::upgrade("/wrong", "").as_bytes()));
+    usual.node.log_line(&["/wrong"]);
+    assert_eq!(quiet.node.log(), "");
+}
+
+#[test]
+fn a_peer_sees_the_same_failures_as_with_v2ray() {
+    if let Some(reason) = missing("v2ray-4.45") {
+        skip!(reason);
+    }
+    let link = Link::default();
+    let server = Server::start(Kind::Wsray, &link);
+    let client = Client::start(Kind::V2Ray445, &Link { path: "/wrong".to_owned(), ..link }, server.port);
+    try_once(&client);
+    client.node.log_line(&["404 Not Found", "bad handshake"]);
+}
