@@ -22,11 +22,13 @@ pub(crate) enum Fate {
     NoEffect(&'static str),
     /// Not supported yet, and without it traffic would go elsewhere or be protected less: an error.
     Refused(&'static str),
+    /// A key of V2Ray 5's own dialect, whose documents are not read yet: an error.
+    Dialect5(&'static str),
     /// A known key in a wrong place, where V2Ray would ignore it: an error.
     Misplaced(&'static str),
 }
 
-use Fate::{Misplaced, NoEffect, Quiet, Read, Refused, Without};
+use Fate::{Dialect5, Misplaced, NoEffect, Quiet, Read, Refused, Without};
 
 const fn key(name: &'static str, fate: Fate) -> Key {
     Key { name, fate }
@@ -36,7 +38,7 @@ const NOTHING_TO_DO: &str = "nothing to do; remove it to silence this";
 const STREAM_PLACE: &str = "move it into an element of \"outbounds\" (client) or \"inbounds\" (server): { \"protocol\": \"vmess\", \"settings\": {...}, \"streamSettings\": {...} }";
 const WS_PLACE: &str = "move it into \"streamSettings\" of an inbound or outbound";
 const STREAM_OPTION_PLACE: &str = "move it into \"wsSettings\"";
-const V5: &str = "this is V2Ray 5's own dialect: write V2Ray 4's \"network\", \"wsSettings\", \"security\", \"tlsSettings\"";
+const V5: &str = "write V2Ray 4's \"network\", \"wsSettings\", \"security\", \"tlsSettings\"";
 const OTHER_NETWORK: &str = "it belongs to another network than the one chosen; remove it";
 const RULE: &str =
     "wsray's rules choose by \"inboundTag\" only: remove the rule, or write it with \"inboundTag\"";
@@ -69,7 +71,7 @@ pub(crate) const DOCUMENT: &[Key] = &[
     key("reverse", Refused(REMOVE_OR_OTHER)),
     key("fakedns", Refused(REMOVE_OR_OTHER)),
     key("services", Refused(REMOVE_OR_OTHER)),
-    key("router", Refused("this is V2Ray 5's own dialect: write V2Ray 4's \"routing\"")),
+    key("router", Dialect5("write V2Ray 4's \"routing\"")),
     key("streamSettings", Misplaced(STREAM_PLACE)),
     key("settings", Misplaced("move it into an element of \"inbounds\" or \"outbounds\"")),
     key("protocol", Misplaced("move it into an element of \"inbounds\" or \"outbounds\"")),
@@ -270,10 +272,10 @@ pub(crate) const STREAM: &[Key] = &[
     key("splithttpSettings", NoEffect(OTHER_NETWORK)),
     key("xtlsSettings", NoEffect("it belongs to \"security\": \"xtls\"; remove it")),
     key("realitySettings", NoEffect("it belongs to \"security\": \"reality\"; remove it")),
-    key("transport", Refused(V5)),
-    key("transportSettings", Refused(V5)),
-    key("securitySettings", Refused(V5)),
-    key("socketSettings", Refused("this is V2Ray 5's own dialect: write V2Ray 4's \"sockopt\"")),
+    key("transport", Dialect5(V5)),
+    key("transportSettings", Dialect5(V5)),
+    key("securitySettings", Dialect5(V5)),
+    key("socketSettings", Dialect5("write V2Ray 4's \"sockopt\"")),
     key("path", Misplaced(STREAM_OPTION_PLACE)),
     key("headers", Misplaced(STREAM_OPTION_PLACE)),
     key("maxEarlyData", Misplaced(STREAM_OPTION_PLACE)),

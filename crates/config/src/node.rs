@@ -1,6 +1,12 @@
 //! A JSON tree that remembers where everything stands, and the list of complaints about it.
 
-use std::{cell::RefCell, collections::HashMap, ops::RangeInclusive, rc::Rc, sync::Arc};
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    ops::RangeInclusive,
+    rc::Rc,
+    sync::Arc,
+};
 
 use jsonc_parser::{
     ast::{Object as JsonObject, ObjectProp, Value},
@@ -29,6 +35,8 @@ pub(crate) struct Reader<'a> {
     text: &'a str,
     /// Where each line begins, in bytes.
     lines: Vec<usize>,
+    /// The last offset asked for, and how many characters of its line stand before it.
+    last_column: Cell<(usize, usize)>,
     errors: RefCell<Vec<Diagnostic>>,
     warnings: RefCell<Vec<Diagnostic>>,
 }
@@ -41,6 +49,7 @@ impl<'a> Reader<'a> {
             file: source.name.into(),
             text: source.text,
             lines: std::iter::once(first).chain(others).collect(),
+            last_column: Cell::default(),
             errors: RefCell::default(),
             warnings: RefCell::default(),
         }
@@ -78,16 +87,20 @@ impl<'a> Reader<'a> {
         keep(&self.warnings, diagnostic);
     }
 
+    fn has_enough_warnings(&self) -> bool {
+        self.warnings.borrow().len() >= MAX_DIAGNOSTICS
+    }
+
     pub(crate) fn place(&self, offset: usize, path: &str) -> Place {
         let line = self.lines.partition_point(|&start| start <= offset).saturating_sub(1);
         let start = self.lines.get(line).copied().unwrap_or_default();
-        let before = self.text.get(start..offset).unwrap_or_default();
-        Place {
-            file: self.file.clone(),
-            line: line + 1,
-            column: before.chars().count() + 1,
-            path: path.into(),
-        }
+        // Places are mostly asked for in order, so on a long line counting goes on where it ended.
+        let (counted_to, counted) = Some(self.last_column.get())
+            .filter(|&(at, _)| (start..=offset).contains(&at))
+            .unwrap_or((start, 0));
+        let column = counted + self.text.get(counted_to..offset).unwrap_or_default().chars().count();
+        self.last_column.set((offset, column));
+        Place { file: self.file.clone(), line: line + 1, column: column + 1, path: path.into() }
     }
 }
 
@@ -146,6 +159,18 @@ impl<'a> Node<'a> {
         self.value.as_string_lit().map(|text| text.value.as_ref())
     }
 
+    /// What kind of value it is, for values that must not be shown.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self.value {
+            Value::StringLit(_) => "a text",
+            Value::NumberLit(_) => "a number",
+            Value::BooleanLit(_) => "true or false",
+            Value::Object(_) => "an object",
+            Value::Array(_) => "a list",
+            Value::NullKeyword(_) => "null",
+        }
+    }
+
     pub(crate) fn is_list(&self) -> bool {
         self.value.as_array().is_some()
     }
@@ -192,7 +217,7 @@ impl<'a> Node<'a> {
                 format!("write {number} without quotes")
             }
             Some(number) => format!("write {number}"),
-            None => "write a whole number in that range, without quotes".to_owned(),
+            None => format!("write a number from {} to {}, without quotes", range.start(), range.end()),
         };
         Err(self.expected(&format!("{what} ({} to {})", range.start(), range.end()), help))
     }
@@ -360,9 +385,18 @@ impl<'a> Object<'a> {
                     );
                     self.node.reader.refuse(error.help(help));
                 }
+                Some(Fate::Dialect5(help)) => {
+                    let place = self.node.key_place(member);
+                    let error =
+                        Diagnostic::at(&place, "this is V2Ray 5's own dialect, which is not supported yet");
+                    self.node.reader.refuse(error.help(help));
+                }
                 Some(Fate::Misplaced(help)) => {
                     let place = self.node.key_place(member);
-                    self.node.reader.refuse(Diagnostic::at(&place, "this does not belong here").help(help));
+                    self.node.reader.refuse(
+                        Diagnostic::at(&place, "this does not belong here, where V2Ray would ignore it")
+                            .help(help),
+                    );
                 }
             }
         }
@@ -370,8 +404,8 @@ impl<'a> Object<'a> {
 
     fn unknown(&self, member: &ObjectProp<'_>, known: &'static [Key]) {
         let name = member.name.as_str();
-        if name.starts_with(['_', '/', '#']) {
-            return; // A comment, or a mark for V2Ray 5's merging.
+        if name.starts_with(['_', '/', '#']) || self.node.reader.has_enough_warnings() {
+            return; // The former is a comment, or a mark for V2Ray 5's merging.
         }
         let place = self.node.key_place(member);
         let readable = known.iter().filter(|key| !matches!(key.fate, Fate::Misplaced(_))).map(|key| key.name);

@@ -183,7 +183,7 @@ impl Blanking<'_> {
 fn explain(kind: &Kind, rest: &str) -> (String, String) {
     let found = found(rest);
     let (expected, help) = match kind {
-        Kind::ExpectedComma => ("a comma", "put a comma behind the value before this place".to_owned()),
+        Kind::ExpectedComma => ("a comma", "put a comma here, behind the value".to_owned()),
         Kind::ExpectedColonAfterObjectKey => ("a colon after the key", "write \"key\": value".to_owned()),
         Kind::ExpectedStringObjectProperty | Kind::UnexpectedTokenInObject => {
             ("a key in double quotes, or \"}\"", "write \"key\": value".to_owned())
@@ -224,6 +224,7 @@ fn explain(kind: &Kind, rest: &str) -> (String, String) {
 /// The first word or sign of `rest`.
 fn found(rest: &str) -> String {
     let is_word = |c: char| c.is_alphanumeric() || "_-+.".contains(c);
+    let rest = rest.trim_start();
     match rest.chars().next() {
         None => "the end of the file".to_owned(),
         // A text may be a secret: its first letters show which one it is.

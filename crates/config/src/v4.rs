@@ -95,24 +95,22 @@ fn unique_ports(root: &Node<'_>, inbounds: &[Inbound]) -> Parsed<()> {
     let mut result = Ok(());
     let mut by_first: Vec<&Inbound> = inbounds.iter().collect();
     by_first.sort_by_key(|inbound| inbound.listen.ports.first());
-    for (n, high) in by_first.iter().enumerate() {
-        let shared = |low: &&&Inbound| {
-            low.listen.ports.last() >= high.listen.ports.first()
-                && overlap(low.listen.address, high.listen.address)
-        };
-        if let Some(low) = by_first.iter().take(n).find(shared) {
-            let (earlier, later) =
-                if low.place.line <= high.place.line { (*low, *high) } else { (*high, *low) };
+    // Those that may still share a port with one further on.
+    let mut open: Vec<&Inbound> = Vec::new();
+    for high in by_first {
+        let port = high.listen.ports.first();
+        open.retain(|low| low.listen.ports.last() >= port);
+        for low in open.iter().filter(|low| overlap(low.listen.address, high.listen.address)) {
+            let in_order = (low.place.line, low.place.column) <= (high.place.line, high.place.column);
+            let (earlier, later) = if in_order { (*low, high) } else { (high, *low) };
             let message = format!(
-                "port {} of {} is taken by the inbound in line {}, which listens on {}",
-                high.listen.ports.first(),
-                later.listen.address,
-                earlier.place.line,
-                earlier.listen.address,
+                "port {port} of {} is taken by the inbound in line {}, which listens on {}",
+                later.listen.address, earlier.place.line, earlier.listen.address,
             );
             let error = Diagnostic::at(&later.listen.place, message).help("give one of them another port");
             result = Err(root.reader.refuse(error));
         }
+        open.push(high);
     }
     result
 }

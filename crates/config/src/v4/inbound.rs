@@ -254,10 +254,7 @@ fn account(node: &Node<'_>) -> Parsed<Account> {
     // The password never stands in a message.
     let password = match account.find("pass") {
         Some(pass) => pass.as_text().ok_or_else(|| {
-            pass.refuse(
-                "expected a password in double quotes, found something else",
-                "put it in double quotes",
-            )
+            pass.refuse(format!("expected a password, found {}", pass.kind()), "put it in double quotes")
         }),
         None => Err(account.missing("pass", "write the password: \"pass\": \"...\"")),
     };

@@ -63,6 +63,8 @@ fn protocol<'a>(object: &Object<'a>, transport: Option<&Object<'a>>) -> Parsed<O
             plain.map(|()| OutboundProtocol::Freedom(freedom))
         }
         "blackhole" => blackhole(object).map(OutboundProtocol::Blackhole),
+        "direct" => Err(node.expected("an outbound protocol", "write \"freedom\"")),
+        "block" | "reject" => Err(node.expected("an outbound protocol", "write \"blackhole\"")),
         _ => Err(PROTOCOLS.unknown(&node, name)),
     }
 }

@@ -82,7 +82,7 @@ fn inbound_tags(rule: &Object<'_>, tags: &Tags<'_>) -> Parsed<Vec<String>> {
 
 fn outbound(rule: &Object<'_>, tags: &Tags<'_>) -> Parsed<usize> {
     let Some(node) = rule.find("outboundTag") else {
-        if rule.find("balancerTag").is_some() {
+        if rule.find("balancerTag").is_some_and(|node| !node.is_off()) {
             return Err(crate::node::Reported); // By its key.
         }
         return Err(rule.missing("outboundTag", "write the tag of an outbound: \"outboundTag\": \"...\""));

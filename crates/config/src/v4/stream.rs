@@ -9,7 +9,7 @@ use crate::{
 /// The networks of V2Ray and Xray.
 const NETWORKS: values::Names = values::Names {
     what: "a network",
-    known: &["ws", "tcp"],
+    known: &["ws", "websocket", "tcp"],
     foreign: &[
         "kcp",
         "mkcp",

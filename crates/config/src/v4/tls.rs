@@ -181,7 +181,7 @@ fn pem(certificate: &Object<'_>, file_key: &str, inline_key: &str) -> Parsed<Pem
         }
         None => {
             return Err(node.refuse(
-                "expected the lines of a PEM file, found something else",
+                format!("expected the lines of a PEM file, found {}", node.kind()),
                 "write [\"-----BEGIN ...\", ...]",
             ));
         }
@@ -197,7 +197,7 @@ fn pem(certificate: &Object<'_>, file_key: &str, inline_key: &str) -> Parsed<Pem
 fn pem_line<'a>(node: &Node<'a>) -> Parsed<&'a str> {
     node.as_text().ok_or_else(|| {
         node.refuse(
-            "expected a line of a PEM file in double quotes, found something else",
+            format!("expected a line of a PEM file, found {}", node.kind()),
             "put it in double quotes",
         )
     })

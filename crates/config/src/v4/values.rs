@@ -57,8 +57,7 @@ pub(super) fn id_of(object: &Object<'_>) -> Parsed<UserId> {
 /// A user's id. Messages show four letters of it at most.
 pub(super) fn id(node: &Node<'_>) -> Parsed<UserId> {
     let Some(text) = node.as_text() else {
-        let kind = if node.is_list() || node.is_object() { node.found() } else { "another value".to_owned() };
-        let message = format!("expected a UUID in double quotes, found {kind}");
+        let message = format!("expected a UUID in double quotes, found {}", node.kind());
         return Err(node.refuse(message, "write the user's UUID; wsray uuid makes a new one"));
     };
     let placeholder =
@@ -77,11 +76,16 @@ pub(super) fn id(node: &Node<'_>) -> Parsed<UserId> {
     text.parse().map_err(|_| {
         let digits = text.chars().filter(char::is_ascii_hexdigit).count();
         let others = text.chars().filter(|&c| !c.is_ascii_hexdigit() && c != '-').count();
+        let others = if others == 0 { String::new() } else { format!(" and {others} other characters") };
         let message = format!(
-            "expected a UUID (32 hexadecimal digits), found {:?} with {digits} digits and {others} other characters",
+            "expected a UUID (32 hexadecimal digits), found {:?} with {digits} digits{others}",
             clip(text, 4),
         );
-        let help = if text.starts_with('{') { "remove the braces" } else { "copy the whole UUID; wsray uuid makes a new one" };
+        let help = if text.starts_with('{') {
+            "remove the braces"
+        } else {
+            "copy the whole UUID; wsray uuid makes a new one"
+        };
         node.refuse(message, help)
     })
 }

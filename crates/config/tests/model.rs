@@ -1,0 +1,408 @@
+//! What a configuration means, with V2Ray 4's behaviour as the measure.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
+
+use std::time::Duration;
+
+use wsray_config::{
+    Blackhole, Config, DomainStrategy, InboundProtocol, Level, LogTarget, OutboundProtocol, PemSource,
+    Source, load,
+};
+use wsray_vmess::SecurityChoice;
+use wsray_ws::EarlyDataPlace;
+
+const ID: &str = "b831381d-6324-4d53-ad4f-8cda48b30811";
+
+#[track_caller]
+fn config(text: &str) -> Config {
+    match load(&[Source { name: "config.json", text }]) {
+        Ok(loaded) => loaded.config,
+        Err(errors) => panic!("refused: {}", errors[0]),
+    }
+}
+
+fn server(stream: &str) -> wsray_config::ServerStream {
+    let text = format!(
+        r#"{{ "inbounds": [{{ "protocol": "vmess", "port": 10000, "settings": {{ "clients": ["{ID}"] }},
+             "streamSettings": {stream} }}] }}"#
+    );
+    match config(&text).inbounds.remove(0).protocol {
+        InboundProtocol::Vmess(vmess) => vmess.stream,
+        other => panic!("not vmess: {other:?}"),
+    }
+}
+
+fn outbound(rest: &str) -> wsray_config::VmessOutbound {
+    match config(&format!(r#"{{ "outbounds": [{{ "protocol": "vmess", {rest} }}] }}"#))
+        .outbounds
+        .remove(0)
+        .protocol
+    {
+        OutboundProtocol::Vmess(vmess) => vmess,
+        other => panic!("not vmess: {other:?}"),
+    }
+}
+
+fn client(stream: &str) -> wsray_config::ClientStream {
+    outbound(&format!(
+        r#""settings": {{ "address": "192.0.2.1", "port": 80, "id": "{ID}" }}, "streamSettings": {stream}"#
+    ))
+    .stream
+}
+
+#[test]
+fn no_log_object_means_no_access_log_and_warnings_to_standard_output() {
+    let log = config("{}").log;
+    assert_eq!((log.access, log.error, log.level), (LogTarget::Off, LogTarget::Stdout, Level::Warning));
+}
+
+#[test]
+fn an_empty_log_object_switches_the_access_log_on() {
+    let log = config(r#"{ "log": {} }"#).log;
+    assert_eq!((log.access, log.error, log.level), (LogTarget::Stdout, LogTarget::Stdout, Level::Warning));
+}
+
+#[test]
+fn log_files_none_and_levels_are_read() {
+    let log =
+        config(r#"{ "log": { "access": "none", "error": "/var/log/e.log", "loglevel": "DEBUG" } }"#).log;
+    assert_eq!(log.access, LogTarget::Off);
+    assert!(matches!(log.error, LogTarget::File { path, .. } if path == "/var/log/e.log"));
+    assert_eq!(log.level, Level::Debug);
+    let log = config(r#"{ "log": { "access": "a.log", "loglevel": "none" } }"#).log;
+    assert_eq!((log.access, log.error, log.level), (LogTarget::Off, LogTarget::Off, Level::None));
+}
+
+#[test]
+fn comments_trailing_commas_and_a_byte_order_mark_are_fine() {
+    let text = "\u{FEFF}# one\n{ // two\n /* three\n */ \"log\": { \"access\": \"a//b#c/*d*/\", },\n} ";
+    assert!(matches!(config(text).log.access, LogTarget::File { path, .. } if path == "a//b#c/*d*/"));
+}
+
+#[test]
+fn a_byte_order_mark_does_not_move_columns() {
+    let errors = load(&[Source { name: "x", text: "\u{FEFF}{ \"log\": 5 }" }]).unwrap_err();
+    let place = errors[0].place.as_ref().unwrap();
+    assert_eq!((place.line, place.column), (1, 10));
+}
+
+#[test]
+fn keys_and_names_match_in_any_letter_case() {
+    let stream = server(r#"{ "NETWORK": "WebSocket", "WSSETTINGS": { "PATH": "/x" } }"#);
+    assert_eq!(stream.ws.unwrap().path.as_str(), "/x");
+    let text = r#"{ "INBOUNDS": [{ "PROTOCOL": "SOCKS", "PORT": 1080 }], "outbounds": [{ "protocol": "FreeDom" }] }"#;
+    assert_eq!(config(text).inbounds[0].listen.ports.first(), 1080);
+}
+
+#[test]
+fn null_is_absent_and_the_last_of_equal_keys_counts() {
+    let stream =
+        server(r#"{ "network": "ws", "wsSettings": { "path": "/a", "path": "/b", "maxEarlyData": null } }"#);
+    let ws = stream.ws.unwrap();
+    assert_eq!(ws.path.as_str(), "/b");
+    assert_eq!(ws.early_data, None);
+}
+
+#[test]
+fn a_port_may_be_a_number_a_text_or_a_range() {
+    for (port, first, last) in [("443", 443, 443), ("\"443\"", 443, 443), ("\"1000-1005\"", 1000, 1005)] {
+        let text = format!(
+            r#"{{ "inbounds": [{{ "protocol": "http", "listen": "localhost", "port": {port} }}], "outbounds": [{{ "protocol": "freedom" }}] }}"#
+        );
+        let listen = &config(&text).inbounds[0].listen;
+        assert_eq!((listen.ports.first(), listen.ports.last()), (first, last));
+        assert_eq!(listen.address.to_string(), "127.0.0.1");
+        assert_eq!(listen.ports.iter().count(), usize::from(last - first) + 1);
+    }
+}
+
+#[test]
+fn one_port_on_two_addresses_is_no_conflict() {
+    let text = r#"{ "inbounds": [
+        { "protocol": "http", "listen": "127.0.0.1", "port": 8080 },
+        { "protocol": "http", "listen": "127.0.0.2", "port": 8080 },
+        { "protocol": "http", "listen": "127.0.0.1", "port": "8081-8090" } ],
+      "outbounds": [{ "protocol": "freedom" }] }"#;
+    assert_eq!(config(text).inbounds.len(), 3);
+}
+
+#[test]
+fn vmess_users_come_from_clients_or_users_with_id_or_uuid() {
+    let text = format!(
+        r#"{{ "inbounds": [{{ "protocol": "vmess", "port": 1, "settings": {{
+          "clients": [{{ "id": "{ID}", "email": "a@example.com", "level": 1, "alterId": 0 }}],
+          "users": ["{}", {{ "uuid": "{}" }}] }} }}] }}"#,
+        ID.replace("b8", "b9"),
+        ID.replace("b8", "ba").replace('-', "").to_uppercase(),
+    );
+    let InboundProtocol::Vmess(vmess) = &config(&text).inbounds[0].protocol else { panic!("not vmess") };
+    let first_bytes: Vec<_> = vmess.users.iter().map(|user| user.id.as_bytes()[0]).collect();
+    assert_eq!(first_bytes, [0xb8, 0xb9, 0xba]);
+    assert_eq!((vmess.users[0].email.as_deref(), vmess.users[0].level), (Some("a@example.com"), 1));
+    assert!(vmess.stream.ws.is_none() && vmess.stream.tls.is_none());
+}
+
+#[test]
+fn vnext_keeps_all_servers_and_users() {
+    let vmess = outbound(&format!(
+        r#""settings": {{ "vnext": [
+          {{ "address": "a.example.com", "port": 443, "users": [
+             {{ "id": "{ID}", "security": "ZERO", "experiments": "AuthenticatedLength|NoTerminationSignal" }},
+             {{ "id": "{ID}", "level": 3 }} ] }},
+          {{ "address": "2001:db8::1", "port": 8443, "users": [{{ "id": "{ID}", "security": "chacha20-poly1305" }}] }}
+        ] }}"#
+    ));
+    let [a, b] = &vmess.servers[..] else { panic!("not two servers") };
+    assert_eq!((a.port.get(), b.port.get(), b.address.to_string().as_str()), (443, 8443, "[2001:db8::1]"));
+    assert_eq!(a.users[0].security, SecurityChoice::Zero);
+    assert!(a.users[0].authenticated_length && a.users[0].no_end_mark);
+    assert_eq!((a.users[1].security, a.users[1].level), (SecurityChoice::Auto, 3));
+    assert!(!a.users[1].authenticated_length && !a.users[1].no_end_mark);
+    assert_eq!(b.users[0].security, SecurityChoice::ChaCha20Poly1305);
+}
+
+#[test]
+fn a_flat_server_takes_uuid_or_id_or_users() {
+    for user in [
+        format!(r#""uuid": "{ID}""#),
+        format!(r#""id": "{ID}""#),
+        format!(r#""users": [{{ "id": "{ID}" }}]"#),
+    ] {
+        let vmess = outbound(&format!(r#""settings": {{ "address": "192.0.2.1", "port": 443, {user} }}"#));
+        assert_eq!(vmess.servers[0].users[0].id.as_bytes()[0], 0xb8, "{user}");
+    }
+}
+
+#[test]
+fn ws_defaults_are_the_root_path_and_nothing_else() {
+    let ws = client(r#"{ "network": "ws" }"#).ws.unwrap();
+    assert_eq!(ws.path.as_str(), "/");
+    assert!(ws.headers.iter().next().is_none() && ws.early_data.is_none() && !ws.browser_forwarding);
+    let ws = server(r#"{ "network": "ws", "wsSettings": { "path": "" } }"#).ws.unwrap();
+    assert_eq!(ws.path.as_str(), "/");
+    assert_eq!(
+        server(r#"{ "network": "ws", "wsSettings": { "path": "ray" } }"#).ws.unwrap().path.as_str(),
+        "/ray"
+    );
+}
+
+#[test]
+fn early_data_travels_in_the_path_unless_a_header_is_named() {
+    let ws = client(r#"{ "network": "ws", "wsSettings": { "maxEarlyData": 2147483647 } }"#).ws.unwrap();
+    let early_data = ws.early_data.unwrap();
+    assert_eq!((early_data.max_bytes.get(), early_data.place), (2_147_483_647, EarlyDataPlace::Path));
+    let ws = server(
+        r#"{ "network": "ws", "wsSettings": { "maxEarlyData": 1, "earlyDataHeaderName": "X-Early" } }"#,
+    );
+    assert!(
+        matches!(ws.ws.unwrap().early_data.unwrap().place, EarlyDataPlace::Header(name) if name.is("x-early"))
+    );
+}
+
+#[test]
+fn xrays_ed_means_early_data_unless_the_file_says_its_own() {
+    let ws = client(r#"{ "network": "ws", "wsSettings": { "path": "/ray?a=1&ed=2560&b=2" } }"#).ws.unwrap();
+    assert_eq!(ws.path.as_str(), "/ray?a=1&b=2");
+    let early_data = ws.early_data.unwrap();
+    assert_eq!(early_data.max_bytes.get(), 2560);
+    assert!(matches!(early_data.place, EarlyDataPlace::Header(name) if name.is("Sec-WebSocket-Protocol")));
+
+    let ws = client(r#"{ "network": "ws", "wsSettings": { "path": "/ray?ed=2560", "maxEarlyData": 10 } }"#)
+        .ws
+        .unwrap();
+    assert_eq!(ws.path.as_str(), "/ray?ed=2560");
+    assert_eq!(ws.early_data.unwrap().max_bytes.get(), 10);
+
+    let ws = server(r#"{ "network": "ws", "wsSettings": { "path": "/ray?ed=2560" } }"#).ws.unwrap();
+    assert_eq!((ws.path.as_str(), ws.early_data.unwrap().max_bytes.get()), ("/ray", 2560));
+    // In path mode V2Ray matches the query as a prefix like any other.
+    let ws =
+        server(r#"{ "network": "ws", "wsSettings": { "path": "/ray?a=", "maxEarlyData": 10 } }"#).ws.unwrap();
+    assert_eq!(ws.path.as_str(), "/ray?a=");
+}
+
+#[test]
+fn xrays_host_is_a_host_header_and_an_empty_host_is_none() {
+    let ws = client(
+        r#"{ "network": "ws", "wsSettings": { "host": "a.example.com", "headers": { "X-A": "b" } } }"#,
+    );
+    assert_eq!(ws.ws.unwrap().headers.find("host"), Some("a.example.com"));
+    let ws = client(r#"{ "network": "ws", "wsSettings": { "headers": { "host": "", "User-Agent": "" } } }"#)
+        .ws
+        .unwrap();
+    assert_eq!((ws.headers.find("Host"), ws.headers.find("User-Agent")), (None, Some("")));
+}
+
+#[test]
+fn the_proxy_protocol_is_asked_for_by_ws_on_ws_and_by_the_socket_on_tcp() {
+    assert!(
+        server(r#"{ "network": "ws", "wsSettings": { "acceptProxyProtocol": true } }"#).accept_proxy_protocol
+    );
+    assert!(
+        !server(r#"{ "network": "ws", "sockopt": { "acceptProxyProtocol": true } }"#).accept_proxy_protocol
+    );
+    assert!(
+        server(r#"{ "network": "tcp", "sockopt": { "acceptProxyProtocol": true } }"#).accept_proxy_protocol
+    );
+    assert!(server(r#"{ "tcpSettings": { "acceptProxyProtocol": true } }"#).accept_proxy_protocol);
+    assert!(!server("{}").accept_proxy_protocol);
+}
+
+#[test]
+fn top_level_transport_fills_streams_without_settings_of_their_own() {
+    let text = format!(
+        r#"{{ "transport": {{ "wsSettings": {{ "path": "/shared" }} }}, "inbounds": [
+          {{ "protocol": "vmess", "port": 1, "settings": {{ "clients": ["{ID}"] }}, "streamSettings": {{ "network": "ws" }} }},
+          {{ "protocol": "vmess", "port": 2, "settings": {{ "clients": ["{ID}"] }},
+             "streamSettings": {{ "network": "ws", "wsSettings": {{ "path": "/own" }} }} }} ] }}"#
+    );
+    let paths: Vec<_> = config(&text)
+        .inbounds
+        .iter()
+        .map(|inbound| match &inbound.protocol {
+            InboundProtocol::Vmess(vmess) => vmess.stream.ws.as_ref().unwrap().path.as_str().to_owned(),
+            other => panic!("not vmess: {other:?}"),
+        })
+        .collect();
+    assert_eq!(paths, ["/shared", "/own"]);
+}
+
+#[test]
+fn certificates_come_from_files_or_lines() {
+    let tls = server(
+        r#"{ "security": "TLS", "tlsSettings": { "alpn": "h2,http/1.1", "enableSessionResumption": true, "certificates": [
+          { "certificateFile": "c.pem", "keyFile": "k.pem" },
+          { "usage": "Encipherment", "certificate": ["-----BEGIN", "a"], "key": ["b", "c"] } ] } }"#,
+    )
+    .tls
+    .unwrap();
+    assert!(matches!(&tls.certificates[0].certificate.source, PemSource::File(path) if path == "c.pem"));
+    assert!(
+        matches!(&tls.certificates[1].certificate.source, PemSource::Inline(text) if text == "-----BEGIN\na")
+    );
+    assert!(matches!(&tls.certificates[1].key.source, PemSource::Inline(text) if text == "b\nc"));
+    assert_eq!(tls.alpn, ["h2", "http/1.1"]);
+    assert!(tls.session_resumption);
+    assert!(!format!("{tls:?}").contains("BEGIN"), "inline PEM in Debug");
+}
+
+#[test]
+fn alpn_is_http_1_on_ws_and_both_on_tcp() {
+    let alpn = |stream| client(stream).tls.unwrap().alpn;
+    assert_eq!(alpn(r#"{ "network": "ws", "security": "tls" }"#), ["http/1.1"]);
+    assert_eq!(alpn(r#"{ "network": "ws", "security": "tls", "tlsSettings": {} }"#), ["http/1.1"]);
+    assert_eq!(
+        alpn(r#"{ "network": "ws", "security": "tls", "tlsSettings": { "alpn": ["h2"] } }"#),
+        ["http/1.1"]
+    );
+    assert_eq!(alpn(r#"{ "security": "tls" }"#), ["h2", "http/1.1"]);
+}
+
+#[test]
+fn client_trust_is_read() {
+    let tls = client(
+        r#"{ "security": "tls", "tlsSettings": { "serverName": "a.example.com", "disableSystemRoot": true,
+          "certificates": [{ "usage": "verify", "certificateFile": "ca.pem" }],
+          "pinnedPeerCertificateChainSha256": ["AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="] } }"#,
+    )
+    .tls
+    .unwrap();
+    assert!(tls.disable_system_root && !tls.allow_insecure);
+    assert!(matches!(&tls.extra_roots[0].source, PemSource::File(path) if path == "ca.pem"));
+    assert_eq!(tls.pinned_chain_sha256, [std::array::from_fn(|n| u8::try_from(n).unwrap())]);
+    let tls = client(r#"{ "security": "tls", "tlsSettings": { "allowInsecure": true } }"#).tls.unwrap();
+    assert!(tls.allow_insecure && tls.server_name.is_none());
+}
+
+#[test]
+fn local_inbounds_are_read() {
+    let text = r#"{ "inbounds": [
+      { "tag": "s", "protocol": "socks", "listen": "::1", "port": 1080, "settings": { "auth": "password",
+        "accounts": [{ "user": "u", "pass": "secret-word" }], "udp": true, "ip": "127.0.0.1", "userLevel": 2 } },
+      { "protocol": "socks", "listen": "::1", "port": 1081 },
+      { "protocol": "http", "listen": "::1", "port": 1082, "settings": { "accounts": [{ "user": "u", "pass": "p" }], "timeout": 30 } }
+      ], "outbounds": [{ "protocol": "freedom" }] }"#;
+    let config = config(text);
+    assert!(!format!("{config:?}").contains("secret-word"), "a password in Debug");
+    let InboundProtocol::Socks(socks) = &config.inbounds[0].protocol else { panic!("not socks") };
+    assert_eq!((socks.accounts[0].user.as_str(), socks.accounts[0].password.as_str()), ("u", "secret-word"));
+    assert_eq!(socks.udp.as_ref().unwrap().reply_address.unwrap().to_string(), "127.0.0.1");
+    assert_eq!(socks.level, 2);
+    let InboundProtocol::Socks(socks) = &config.inbounds[1].protocol else { panic!("not socks") };
+    assert!(socks.accounts.is_empty() && socks.udp.is_none());
+    let InboundProtocol::Http(http) = &config.inbounds[2].protocol else { panic!("not http") };
+    assert_eq!((http.accounts.len(), http.idle_timeout), (1, Some(Duration::from_secs(30))));
+}
+
+#[test]
+fn freedom_and_blackhole_are_read() {
+    let text = r#"{ "outbounds": [
+      { "protocol": "freedom", "settings": { "domainStrategy": "useipv4", "redirect": "127.0.0.1:3366" } },
+      { "protocol": "freedom", "settings": { "redirect": ":53" } },
+      { "protocol": "blackhole" },
+      { "protocol": "blackhole", "settings": { "response": { "type": "http" } } } ] }"#;
+    let config = config(text);
+    let OutboundProtocol::Freedom(freedom) = &config.outbounds[0].protocol else { panic!("not freedom") };
+    assert_eq!(freedom.domain_strategy, DomainStrategy::UseIpv4);
+    let redirect = freedom.redirect.clone().unwrap();
+    assert_eq!(
+        (redirect.address.unwrap().to_string().as_str(), redirect.port.unwrap().get()),
+        ("127.0.0.1", 3366)
+    );
+    let OutboundProtocol::Freedom(freedom) = &config.outbounds[1].protocol else { panic!("not freedom") };
+    assert!(freedom.redirect.as_ref().is_some_and(|to| to.address.is_none() && to.port.unwrap().get() == 53));
+    assert!(matches!(
+        config.outbounds[2].protocol,
+        OutboundProtocol::Blackhole(Blackhole { http_response: false })
+    ));
+    assert!(matches!(
+        config.outbounds[3].protocol,
+        OutboundProtocol::Blackhole(Blackhole { http_response: true })
+    ));
+}
+
+#[test]
+fn rules_point_to_outbounds_in_order() {
+    let text = r#"{ "inbounds": [{ "tag": "a", "protocol": "http", "listen": "127.0.0.1", "port": 8080 }],
+      "outbounds": [{ "protocol": "freedom" }, { "tag": "x", "protocol": "blackhole" }, { "tag": "y", "protocol": "freedom" }],
+      "routing": { "domainStrategy": "AsIs", "rules": [
+        { "type": "field", "inboundTag": ["a"], "outboundTag": "y" },
+        { "inboundTag": "a, a", "outboundTag": "x" },
+        { "type": "field", "network": "tcp,udp", "outboundTag": "x" } ] } }"#;
+    let rules = config(text).rules;
+    let read: Vec<_> = rules.iter().map(|rule| (rule.inbound_tags.join("+"), rule.outbound)).collect();
+    assert_eq!(read, [("a".to_owned(), 2), ("a+a".to_owned(), 1), (String::new(), 1)]);
+}
+
+#[test]
+fn policy_levels_override_v2rays_defaults() {
+    let policy =
+        config(r#"{ "policy": { "levels": { "0": { "handshake": 4, "uplinkOnly": 0 }, "1": {} } } }"#).policy;
+    let zero = policy.timeouts(0);
+    assert_eq!((zero.handshake, zero.connection_idle), (Duration::from_secs(4), Duration::from_mins(5)));
+    assert_eq!((zero.uplink_only, zero.downlink_only), (Some(Duration::ZERO), None));
+    assert_eq!(policy.timeouts(7).handshake, Duration::from_mins(1));
+}
+
+#[test]
+fn v2ray_2_spellings_load_in_v2rays_order() {
+    let text = r#"{ "port": 1080, "inbound": { "tag": "1", "protocol": "socks", "listen": "127.0.0.1" },
+      "inbounds": [{ "tag": "3", "protocol": "http", "listen": "127.0.0.1", "port": 3 }],
+      "inboundDetour": [{ "tag": "2", "protocol": "http", "listen": "127.0.0.1", "port": 2 }],
+      "outbound": { "protocol": "freedom", "tag": "out" }, "outboundDetour": [{ "protocol": "blackhole" }] }"#;
+    let config = config(text);
+    let read: Vec<_> =
+        config.inbounds.iter().map(|one| (one.tag.as_deref().unwrap(), one.listen.ports.first())).collect();
+    assert_eq!(read, [("1", 1080), ("2", 2), ("3", 3)]);
+    assert!(
+        matches!(config.outbounds[0].protocol, OutboundProtocol::Freedom(_)) && config.outbounds.len() == 2
+    );
+}
+
+#[test]
+fn several_sources_are_refused_for_now() {
+    let source = Source { name: "a.json", text: "{}" };
+    let errors = load(&[source, source]).unwrap_err();
+    assert!(errors[0].message.contains("expected one configuration, found 2"));
+    assert!(load(&[]).is_err());
+}
