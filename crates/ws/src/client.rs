@@ -17,6 +17,10 @@ const DEFAULT_USER_AGENT: &str = "Go-http-client/1.1";
 /// The header Xray's clients put early data into.
 const XRAY_EARLY_DATA_HEADER: &str = "Sec-WebSocket-Protocol";
 
+/// The most early data a request of ours carries, in bytes, whatever `maxEarlyData`: as base64 it still fits the 8 KiB
+/// that nginx and Apache allow a request line or header. V2Ray never gets beyond 2048, the size of its buffers.
+pub const MAX_CARRIED_EARLY_DATA: usize = 4096;
+
 /// Headers Go writes from other sources, so that a configured value is not sent (golang/go
 /// `net/http/request.go`); Host and User-Agent have their own lines.
 const NOT_COPIED: [&str; 5] = ["Host", "User-Agent", "Content-Length", "Transfer-Encoding", "Trailer"];
@@ -76,7 +80,8 @@ impl ClientOptions {
     }
 
     /// The bytes of the request head, and how many bytes of `early` it carries: the first
-    /// `early_data.max_bytes` at most. The rest belongs into the first message.
+    /// `early_data.max_bytes` at most, and never more than [`MAX_CARRIED_EARLY_DATA`]. The rest belongs into the
+    /// first message.
     ///
     /// `key` is random, new for each request.
     pub fn request(&self, key: [u8; 16], early: &[u8]) -> (Vec<u8>, usize) {
@@ -132,7 +137,7 @@ impl ClientOptions {
             EarlyDataPlace::Header(name) => RESERVED_HEADERS.iter().any(|reserved| name.is(reserved)),
         };
         let max_bytes = usize::try_from(max_bytes.get()).unwrap_or(usize::MAX);
-        let carried = early.len().min(max_bytes);
+        let carried = early.len().min(max_bytes).min(MAX_CARRIED_EARLY_DATA);
         if carried == 0 || owned_by_handshake {
             return (None, 0);
         }

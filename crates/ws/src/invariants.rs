@@ -176,12 +176,13 @@ pub fn handshake_carries_early_data(path: &str, early: &[u8], max_bytes: u16, ke
             early_data,
         };
         let (head, carried) = client.request(key, early);
-        assert_eq!(carried, early.len().min(max_bytes.get() as usize));
+        assert_eq!(carried, early.len().min(max_bytes.get() as usize).min(client::MAX_CARRIED_EARLY_DATA));
         // The server's early data settings do not depend on the client's number.
         let early_data = Some(EarlyData { max_bytes: std::num::NonZeroU32::MAX, place });
         let served = ServerOptions { path: path.clone(), early_data };
         let Ok(Step::Done { used, value }) = server::request(&head, served.head_limits()) else {
-            assert!(head.len() > 7000, "our own request is not read back: {}", head.escape_ascii());
+            // Nobody configures a path of many KiB.
+            assert!(path.as_str().len() > 5000, "our own request is not read back: {}", head.escape_ascii());
             continue;
         };
         assert_eq!(used, head.len());

@@ -8,6 +8,9 @@ use crate::{
     refusal::plain_error,
 };
 
+/// The first byte of a TLS client's first record (RFC 8446 section 5.1).
+const TLS_HANDSHAKE: u8 = 0x16;
+
 /// How large a request head may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeadLimits {
@@ -81,6 +84,11 @@ pub fn request(input: &[u8], limits: HeadLimits) -> Result<Step<Request>, Reques
             return Err(RequestError::TooManyHeaders { limit: MAX_HEADERS });
         }
         Err(httparse::Error::Version) => return Err(RequestError::Version),
+        Err(_) if input.first() == Some(&TLS_HANDSHAKE) => {
+            let problem =
+                "it starts like TLS, which this inbound does not have (security: \"tls\")".to_owned();
+            return Err(RequestError::Malformed { problem });
+        }
         Err(error) => return Err(RequestError::Malformed { problem: error.to_string() }),
     };
     let headers = head.headers.iter().map(|header| (header.name.to_owned(), header.value.to_vec())).collect();

@@ -27,6 +27,10 @@ const PROTOCOL_HEADER: &str = "Sec-WebSocket-Protocol";
 /// How much of a header a message shows, in characters.
 const SHOWN_CHARS: usize = 60;
 
+/// From this many characters on, base64 where none is expected is taken for early data in messages: a VMess auth ID
+/// alone makes 22.
+const MIN_LIKELY_EARLY_DATA: usize = 22;
+
 /// A server's options.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServerOptions {
@@ -43,6 +47,9 @@ pub struct Accepted {
     pub response: Vec<u8>,
     /// The first bytes of the client's stream; empty when it sent none.
     pub early_data: Vec<u8>,
+    /// Whether `Sec-WebSocket-Protocol` looks like early data that this server is not set to take. V2Ray upgrades all
+    /// the same, and then fails because the stream starts in its middle: a hint for the log when that happens.
+    pub looks_like_unread_early_data: bool,
 }
 
 impl std::fmt::Debug for Accepted {
@@ -89,7 +96,8 @@ impl ServerOptions {
             response.extend([PROTOCOL_HEADER, ": ", protocol, "\r\n"]);
         }
         response.push_str("\r\n");
-        Ok(Accepted { response: response.into_bytes(), early_data })
+        let looks_like_unread_early_data = echo.is_none() && looks_like_early_data(request);
+        Ok(Accepted { response: response.into_bytes(), early_data, looks_like_unread_early_data })
     }
 
     /// What follows our path in the target, its query left out; always empty but in path mode.
@@ -154,9 +162,11 @@ impl ServerOptions {
     }
 }
 
-/// From this many characters on, base64 behind our path is taken for early data in messages: a VMess auth ID
-/// alone makes 22.
-const MIN_LIKELY_EARLY_DATA: usize = 22;
+/// Whether the header that Xray and most V2Ray configs use holds a long base64 text.
+fn looks_like_early_data(request: &Request) -> bool {
+    let value = request.values(PROTOCOL_HEADER).next().unwrap_or_default();
+    value.len() >= MIN_LIKELY_EARLY_DATA && decode(value, usize::MAX).is_ok()
+}
 
 /// The upgrade headers, in the order gorilla/websocket `server.go` looks at them; the client's key.
 fn check_upgrade(request: &Request) -> Result<&str, RefusalReason> {

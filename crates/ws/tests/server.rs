@@ -344,6 +344,25 @@ fn reasons_never_show_query_or_early_data() {
 }
 
 #[test]
+fn early_data_nobody_reads_is_noticed() {
+    let value = "Sec-WebSocket-Protocol: eZfTMUlS3DfgsoQzG2uy58nn30-cGTwRrfq63vCz2sfc\r\n";
+    let unread = |options: &ServerOptions, more: &str| {
+        get(options, "/ray", more).unwrap().looks_like_unread_early_data
+    };
+    assert!(unread(&none(), value));
+    assert!(unread(&options("/ray", Some("X-Ed")), value));
+    assert!(!unread(&header_mode(), value));
+    assert!(!unread(&none(), ""));
+    assert!(!unread(&none(), "Sec-WebSocket-Protocol: chat\r\n"));
+}
+
+#[test]
+fn tls_on_a_plain_port_is_named() {
+    let error = request(b"\x16\x03\x01\x02\0\x01", HeadLimits::default()).unwrap_err();
+    assert!(error.to_string().contains("starts like TLS"), "{error}");
+}
+
+#[test]
 fn header_gives_the_first_of_its_name() {
     let request =
         parse(&head("GET / HTTP/1.1", "X-Forwarded-For:  1.2.3.4, 5.6.7.8 \r\nx-forwarded-for: 9.9.9.9\r\n"));
