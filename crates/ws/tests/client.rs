@@ -171,7 +171,7 @@ fn early_data_never_replaces_a_header_of_the_handshake() {
 #[test]
 fn request_carries_no_more_early_data_than_front_ends_take() {
     for header in [None, Some("Sec-WebSocket-Protocol")] {
-        let (request, carried) = with_early_data("/ray", u32::MAX, header).request(KEY, &[7; 100_000]);
+        let (request, carried) = with_early_data("/ray", u32::MAX, header).request(KEY, &vec![7; 100_000]);
         assert_eq!(carried, 4096);
         let text = String::from_utf8(request).unwrap();
         assert!(text.lines().all(|line| line.len() < 8000));
