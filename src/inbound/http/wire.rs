@@ -221,9 +221,11 @@ pub mod invariants {
             let part = reader.read(&input[..end]);
             assert!(part == Ok(Step::NeedMore) || part == whole, "a prefix of {end} bytes reads differently");
             if part != Ok(Step::NeedMore) {
+                reader = HeadReader::new();
                 break;
             }
         }
+        assert_eq!(reader.read(input), whole, "the last piece reads differently");
         let Ok(Step::Done { used, value }) = whole else { return };
         assert!(used <= input.len().min(MAX_HEAD_BYTES), "takes more than there is");
         if let Kind::Forward { head, body } = value.kind {
