@@ -8,8 +8,8 @@ pub(crate) struct Key {
     pub(crate) fate: Fate,
 }
 
-/// What becomes of a key. Except for the first two, a value that switches something off (`false`, `0`, empty) is
-/// always fine. The text is the help that goes with the message.
+/// What becomes of a key. Except for the first two, a value that switches something off (`false`, `0`, empty)
+/// is always fine. The text is the help that goes with the message.
 #[derive(Clone, Copy)]
 pub(crate) enum Fate {
     /// Supported: its meaning is in the model.
@@ -35,7 +35,8 @@ const fn key(name: &'static str, fate: Fate) -> Key {
 }
 
 const NOTHING_TO_DO: &str = "nothing to do; remove it to silence this";
-const STREAM_PLACE: &str = "move it into an element of \"outbounds\" (client) or \"inbounds\" (server): { \"protocol\": \"vmess\", \"settings\": {...}, \"streamSettings\": {...} }";
+const STREAM_PLACE: &str = "move it into an element of \"outbounds\" (client) or \"inbounds\" (server): \
+    { \"protocol\": \"vmess\", \"settings\": {...}, \"streamSettings\": {...} }";
 const WS_PLACE: &str = "move it into \"streamSettings\" of an inbound or outbound";
 const STREAM_OPTION_PLACE: &str = "move it into \"wsSettings\"";
 const V5: &str = "write V2Ray 4's \"network\", \"wsSettings\", \"security\", \"tlsSettings\"";

@@ -1,8 +1,8 @@
 //! V2Ray configuration: text in, a model or errors out. No file is opened and no socket made here.
 //!
 //! [`load`] turns the text of a configuration in V2Ray 4's dialect into a [`Config`] whose types cannot hold
-//! nonsense, together with warnings; or it returns every error of the text, each with its place, what was found and
-//! what to write.
+//! nonsense, together with warnings; or it returns every error of the text, each with its place, what was
+//! found and what to write.
 
 mod diagnostic;
 pub mod invariants;
@@ -10,6 +10,7 @@ mod keys;
 mod model;
 mod nearest;
 mod node;
+mod object;
 mod stream;
 mod syntax;
 mod v4;

@@ -11,7 +11,8 @@ use crate::{ClientStream, Place, ServerStream};
 pub struct Config {
     /// Where logs go.
     pub log: Log,
-    /// What to listen on, in the order written. Tags are unique, and no two listen on the same address and port.
+    /// What to listen on, in the order written. Tags are unique, and no two listen on the same address and
+    /// port.
     pub inbounds: Vec<Inbound>,
     /// Where sessions go, in the order written; the first is the default. Tags are unique.
     ///
@@ -21,7 +22,8 @@ pub struct Config {
     pub rules: Vec<Rule>,
     /// Timeouts by user level.
     pub policy: Policy,
-    /// The file had no outbounds and only vmess inbounds: `outbounds` is one [`Freedom`] that it does not name.
+    /// The file had no outbounds and only vmess inbounds: `outbounds` is one [`Freedom`] that it does not
+    /// name.
     pub implicit_freedom: bool,
 }
 
@@ -91,8 +93,8 @@ pub struct Inbound {
 /// Where an inbound listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
-    /// The address. An unspecified one (`0.0.0.0`, the default, or `::`) means every address of both families, as
-    /// Go's `net.Listen` takes it.
+    /// The address. An unspecified one (`0.0.0.0`, the default, or `::`) means every address of both
+    /// families, as Go's `net.Listen` takes it.
     pub address: IpAddr,
     /// The ports; one listener each.
     pub ports: Ports,
@@ -178,7 +180,8 @@ pub struct SocksInbound {
 /// How a SOCKS inbound relays UDP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SocksUdp {
-    /// `ip`: the address that clients are told to send UDP to. `None`: the one their TCP connection came in on.
+    /// `ip`: the address that clients are told to send UDP to. `None`: the one their TCP connection came in
+    /// on.
     pub reply_address: Option<IpAddr>,
 }
 

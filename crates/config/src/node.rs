@@ -2,7 +2,6 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::HashMap,
     ops::RangeInclusive,
     rc::Rc,
     sync::Arc,
@@ -13,11 +12,7 @@ use jsonc_parser::{
     common::Ranged,
 };
 
-use crate::{
-    Diagnostic, Place, Source,
-    keys::{Fate, Key},
-    nearest::nearest,
-};
+use crate::{Diagnostic, Place, Source, keys::Key, object::Object};
 
 /// What was asked for could not be had, and the reader has been told why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +82,7 @@ impl<'a> Reader<'a> {
         keep(&self.warnings, diagnostic);
     }
 
-    fn has_enough_warnings(&self) -> bool {
+    pub(crate) fn has_enough_warnings(&self) -> bool {
         self.warnings.borrow().len() >= MAX_DIAGNOSTICS
     }
 
@@ -266,12 +261,11 @@ impl<'a> Node<'a> {
 
     /// An object whose keys `known` lists; each key's fate is dealt with here.
     pub(crate) fn object(&self, known: &'static [Key]) -> Parsed<Object<'a>> {
-        let object = Object { members: self.members()?, node: self.clone() };
-        object.check(known);
-        Ok(object)
+        Ok(Object::new(self.clone(), self.members()?, known))
     }
 
-    /// The members of an object with keys of the user's choice: name, place of the name, value; `null` left out.
+    /// The members of an object with keys of the user's choice: name, place of the name, value; `null` left
+    /// out.
     pub(crate) fn entries(&self) -> Parsed<Vec<(&'a str, Place, Node<'a>)>> {
         let members = self.members()?;
         let present = members.properties.iter().filter(|member| member.value.as_null_keyword().is_none());
@@ -280,8 +274,8 @@ impl<'a> Node<'a> {
             .collect())
     }
 
-    /// Whether this switches something off, so that nobody misses it: `false`, `0`, an empty value, a word for
-    /// "nothing special", `enabled: false`, or only such things.
+    /// Whether this switches something off, so that nobody misses it: `false`, `0`, an empty value, a word
+    /// for "nothing special", `enabled: false`, or only such things.
     pub(crate) fn is_off(&self) -> bool {
         is_off(self.value)
     }
@@ -294,7 +288,7 @@ impl<'a> Node<'a> {
         Node { reader: self.reader, value, path }
     }
 
-    fn member(&self, member: &'a ObjectProp<'a>) -> Node<'a> {
+    pub(crate) fn member(&self, member: &'a ObjectProp<'a>) -> Node<'a> {
         self.child(&member.value, self.key_path(member.name.as_str()).into())
     }
 
@@ -307,118 +301,8 @@ impl<'a> Node<'a> {
         }
     }
 
-    fn key_place(&self, member: &ObjectProp<'_>) -> Place {
+    pub(crate) fn key_place(&self, member: &ObjectProp<'_>) -> Place {
         self.reader.place(member.range.start, &self.key_path(member.name.as_str()))
-    }
-}
-
-/// An object of which the keys are known. Keys match without letter case, the last of equal ones counts and `null` is
-/// absent, as in Go's `encoding/json`.
-pub(crate) struct Object<'a> {
-    pub(crate) node: Node<'a>,
-    members: &'a JsonObject<'a>,
-}
-
-impl<'a> Object<'a> {
-    pub(crate) fn find(&self, key: &str) -> Option<Node<'a>> {
-        let present = |member: &&ObjectProp<'_>| {
-            member.name.as_str().eq_ignore_ascii_case(key) && member.value.as_null_keyword().is_none()
-        };
-        self.members.properties.iter().rev().find(present).map(|member| self.node.member(member))
-    }
-
-    /// The first of several spellings that is there.
-    pub(crate) fn find_any(&self, keys: &[&str]) -> Option<Node<'a>> {
-        keys.iter().find_map(|key| self.find(key))
-    }
-
-    /// The text of `key`; absent and empty are the same.
-    pub(crate) fn text(&self, key: &str, what: &str) -> Parsed<Option<&'a str>> {
-        let text = self.find(key).map(|node| node.text(what)).transpose()?;
-        Ok(text.filter(|text| !text.is_empty()))
-    }
-
-    /// The flag of `key`, false when absent.
-    pub(crate) fn flag(&self, key: &str) -> Parsed<bool> {
-        self.find(key).map_or(Ok(false), |node| node.flag())
-    }
-
-    pub(crate) fn number(&self, key: &str, what: &str, range: RangeInclusive<u32>) -> Parsed<Option<u32>> {
-        self.find(key).map(|node| node.number(what, range)).transpose()
-    }
-
-    /// The elements of the list `key`, none when absent.
-    pub(crate) fn list(&self, key: &str) -> Parsed<Vec<Node<'a>>> {
-        self.find(key).map_or(Ok(Vec::new()), |node| node.list())
-    }
-
-    pub(crate) fn missing(&self, key: &str, help: impl Into<String>) -> Reported {
-        self.node.refuse(format!("{key:?} is missing"), help)
-    }
-
-    /// Says what has to be said about each key.
-    fn check(&self, known: &'static [Key]) {
-        let mut seen: HashMap<String, usize> = HashMap::new();
-        for member in &self.members.properties {
-            let name = member.name.as_str();
-            if let Some(line) = seen.insert(name.to_ascii_lowercase(), self.node.key_place(member).line) {
-                self.say(
-                    member,
-                    "the same key stands before it, and the last one counts",
-                    &format!("remove the one in line {line}"),
-                );
-            }
-            let value = self.node.member(member);
-            match known.iter().find(|key| key.name.eq_ignore_ascii_case(name)).map(|key| key.fate) {
-                None => self.unknown(member, known),
-                Some(Fate::Read | Fate::Quiet) => {}
-                Some(_) if value.is_off() => {}
-                Some(Fate::Without(help)) => {
-                    self.say(member, "this is not supported yet: wsray runs without it", help);
-                }
-                Some(Fate::NoEffect(help)) => self.say(member, "this has no effect here", help),
-                Some(Fate::Refused(help)) => {
-                    let place = self.node.key_place(member);
-                    let error = Diagnostic::at(
-                        &place,
-                        "this is not supported yet, and leaving it out would change where traffic goes or how it is protected",
-                    );
-                    self.node.reader.refuse(error.help(help));
-                }
-                Some(Fate::Dialect5(help)) => {
-                    let place = self.node.key_place(member);
-                    let error =
-                        Diagnostic::at(&place, "this is V2Ray 5's own dialect, which is not supported yet");
-                    self.node.reader.refuse(error.help(help));
-                }
-                Some(Fate::Misplaced(help)) => {
-                    let place = self.node.key_place(member);
-                    self.node.reader.refuse(
-                        Diagnostic::at(&place, "this does not belong here, where V2Ray would ignore it")
-                            .help(help),
-                    );
-                }
-            }
-        }
-    }
-
-    fn unknown(&self, member: &ObjectProp<'_>, known: &'static [Key]) {
-        let name = member.name.as_str();
-        if name.starts_with(['_', '/', '#']) || self.node.reader.has_enough_warnings() {
-            return; // The former is a comment, or a mark for V2Ray 5's merging.
-        }
-        let place = self.node.key_place(member);
-        let readable = known.iter().filter(|key| !matches!(key.fate, Fate::Misplaced(_))).map(|key| key.name);
-        let help = match nearest(name, readable) {
-            Some(near) => format!("did you mean {near:?}?"),
-            None => "remove it, or check where it belongs".to_owned(),
-        };
-        self.node.reader.warn(Diagnostic::at(&place, "unknown key, ignored").help(help));
-    }
-
-    fn say(&self, member: &ObjectProp<'_>, message: &str, help: &str) {
-        let place = self.node.key_place(member);
-        self.node.reader.warn(Diagnostic::at(&place, message).help(help));
     }
 }
 

@@ -92,7 +92,8 @@ pub struct ClientStream {
 pub struct ClientTls {
     /// Where `tlsSettings` stands, or `security` without one.
     pub place: Place,
-    /// Who the server must be; `None`: the address it is dialled at. An IP address is checked, but no SNI is sent.
+    /// Who the server must be; `None`: the address it is dialled at. An IP address is checked, but no SNI is
+    /// sent.
     pub server_name: Option<Address>,
     /// What to offer, in order; `http/1.1` by default on WebSocket, and never `h2` there.
     pub alpn: Vec<String>,

@@ -1,8 +1,8 @@
 //! From text to a JSON tree: comments of three kinds, trailing commas, and errors a person can act on.
 //!
-//! The tree is made by `jsonc-parser`. Before it runs, one pass over the text blanks the comments (it does not know
-//! `#`), finds where the first value ends (V2Ray ignores what follows), and refuses what that parser would not: texts
-//! that run over the end of their line, and nesting without end.
+//! The tree is made by `jsonc-parser`. Before it runs, one pass over the text blanks the comments (it does
+//! not know `#`), finds where the first value ends (V2Ray ignores what follows), and refuses what that parser
+//! would not: texts that run over the end of their line, and nesting without end.
 
 use jsonc_parser::{
     CollectOptions, ParseOptions, ParseStringErrorKind, ast::Value, errors::ParseErrorKind as Kind,
@@ -201,6 +201,10 @@ fn explain(kind: &Kind, rest: &str) -> (String, String) {
         Kind::String(_) => {
             ("a JSON escape", "write \\\\ for a backslash, or / in Windows file names".to_owned())
         }
+        Kind::MultipleRootJsonValues => (
+            "nothing behind the first value",
+            "put the whole configuration into one object: { ... }".to_owned(),
+        ),
         Kind::UnexpectedWord => ("a value", word_help(&found)),
         Kind::HexadecimalNumbersNotAllowed
         | Kind::UnaryPlusNumbersNotAllowed

@@ -1,6 +1,7 @@
 //! V2Ray 4's dialect: from the tree to the model.
 //!
-//! Every function reads all parts of its object before it gives up on one, so that all errors are told at once.
+//! Every function reads all parts of its object before it gives up on one, so that all errors are told at
+//! once.
 
 mod inbound;
 mod outbound;
@@ -15,7 +16,8 @@ use std::{collections::HashMap, net::IpAddr};
 
 use crate::{
     Config, Diagnostic, DomainStrategy, Freedom, Inbound, InboundProtocol, Outbound, OutboundProtocol, keys,
-    node::{Node, Object, Parsed, Reported},
+    node::{Node, Parsed, Reported},
+    object::Object,
 };
 
 /// Reads a document.
@@ -42,14 +44,16 @@ pub(crate) fn document(root: &Node<'_>) -> Parsed<Config> {
     if inbounds.is_empty() {
         root.warn(
             "nothing listens: there are no inbounds",
-            "for a client, add \"inbounds\": [{ \"protocol\": \"socks\", \"listen\": \"127.0.0.1\", \"port\": 1080, \"settings\": { \"udp\": true } }]",
+            "for a client, add \"inbounds\": [{ \"protocol\": \"socks\", \"listen\": \"127.0.0.1\", \
+                \"port\": 1080, \"settings\": { \"udp\": true } }]",
         );
     }
     unique.into_iter().collect::<Parsed<()>>()?;
     Ok(Config { log: log?, inbounds, outbounds, rules: rules?, policy: policy?, implicit_freedom })
 }
 
-/// V2Ray 4 takes `inbound`, then `inboundDetour`, then `inbounds`; the first without a port gets the document's.
+/// V2Ray 4 takes `inbound`, then `inboundDetour`, then `inbounds`; the first without a port gets the
+/// document's.
 fn all_inbounds(document: &Object<'_>, transport: Option<&Object<'_>>) -> Parsed<Vec<Inbound>> {
     let mut nodes: Vec<Node<'_>> = document.find("inbound").into_iter().collect();
     let lists = [document.list("inboundDetour"), document.list("inbounds")];
@@ -125,14 +129,18 @@ fn dns(document: &Object<'_>, outbounds: &[Outbound]) -> Parsed<()> {
     let Some(dns) = document.find("dns").filter(|dns| !dns.is_off()) else {
         return Ok(());
     };
-    let resolves = |outbound: &&Outbound| matches!(&outbound.protocol, OutboundProtocol::Freedom(freedom) if freedom.domain_strategy != DomainStrategy::AsIs);
+    let resolves = |outbound: &&Outbound| match &outbound.protocol {
+        OutboundProtocol::Freedom(freedom) => freedom.domain_strategy != DomainStrategy::AsIs,
+        _ => false,
+    };
     if let Some(outbound) = outbounds.iter().find(resolves) {
         return Err(dns.refuse(
             format!(
                 "this is not supported yet, and the freedom outbound in line {} asks for it",
                 outbound.place.line
             ),
-            "remove \"dns\", and names are resolved by the system; or remove that outbound's \"domainStrategy\"",
+            "remove \"dns\", and names are resolved by the system; or remove that outbound's \
+                \"domainStrategy\"",
         ));
     }
     dns.warn("this is not supported yet: wsray runs without it", "names are resolved by the system");
@@ -148,9 +156,11 @@ fn implicit_freedom(root: &Node<'_>, inbounds: &[Inbound], outbounds: &mut Vec<O
     if let Some(local) = local {
         let error = Diagnostic::at(
             &local.place,
-            "there are no outbounds, and sending the traffic of this inbound directly would show it to everybody",
+            "there are no outbounds, and sending the traffic of this inbound directly would show it to \
+                everybody",
         );
-        let help = "add \"outbounds\": [...] with your server, or [{ \"protocol\": \"freedom\" }] if going directly is meant";
+        let help = "add \"outbounds\": [...] with your server, or [{ \"protocol\": \"freedom\" }] if \
+            going directly is meant";
         return Err::<bool, Reported>(root.reader.refuse(error.help(help)));
     }
     root.warn(

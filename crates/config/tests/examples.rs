@@ -1,5 +1,5 @@
-//! The examples people start from: those of this repository, and the six of V2Ray's own document on WebSocket as
-//! they are printed there (`user_document/`).
+//! The examples people start from: those of this repository, and the six of V2Ray's own document on WebSocket
+//! as they are printed there (`user_document/`).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 

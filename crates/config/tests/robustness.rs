@@ -85,7 +85,9 @@ proptest! {
         let corpus = corpus();
         let text = pick.get(&corpus);
         let colons: Vec<usize> = text.match_indices("\": ").map(|(at, _)| at + 3).collect();
-        prop_assume!(!colons.is_empty());
+        if colons.is_empty() {
+            return Ok(());
+        }
         let start = *at.get(&colons);
         let end = text[start..].find([',', '\n', '}']).map_or(text.len(), |length| start + length);
         load_returns_and_places_lie_inside(&format!("{}{}{}", &text[..start], PIECES[piece], &text[end..]));

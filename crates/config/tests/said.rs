@@ -1,5 +1,5 @@
-//! What is said about wrong and doubtful configurations: `refusals/NAME.json` with its errors in `NAME.txt`, and
-//! `warnings/NAME.json`, which load, with their warnings. Each text is what its reader needs.
+//! What is said about wrong and doubtful configurations: `refusals/NAME.json` with its errors in `NAME.txt`,
+//! and `warnings/NAME.json`, which load, with their warnings. Each text is what its reader needs.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 

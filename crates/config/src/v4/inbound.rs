@@ -10,7 +10,8 @@ use super::{stream, values};
 use crate::{
     Account, Diagnostic, HttpInbound, Inbound, InboundProtocol, Listen, SocksInbound, SocksUdp, VmessInbound,
     VmessUser, keys,
-    node::{Node, Object, Parsed, Reported},
+    node::{Node, Parsed, Reported},
+    object::Object,
 };
 
 /// The inbound protocols of V2Ray and Xray.

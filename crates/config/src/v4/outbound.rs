@@ -9,7 +9,8 @@ use super::{
 use crate::{
     Blackhole, DomainStrategy, Freedom, Outbound, OutboundProtocol, Redirect, VmessOutUser, VmessOutbound,
     VmessServer, keys,
-    node::{Node, Object, Parsed},
+    node::{Node, Parsed},
+    object::Object,
 };
 
 /// The outbound protocols of V2Ray and Xray.
@@ -70,14 +71,19 @@ fn protocol<'a>(object: &Object<'a>, transport: Option<&Object<'a>>) -> Parsed<O
 }
 
 fn servers(outbound: &Object<'_>) -> Parsed<Vec<VmessServer>> {
-    const SHAPE: &str = "write \"settings\": { \"vnext\": [{ \"address\": \"...\", \"port\": 443, \"users\": [{ \"id\": \"...\" }] }] }";
+    const SHAPE: &str = "write \"settings\": { \"vnext\": [{ \"address\": \"...\", \"port\": 443, \
+        \"users\": [{ \"id\": \"...\" }] }] }";
     let Some(settings) = outbound.find("settings") else {
         return Err(outbound.missing("settings", SHAPE));
     };
     let settings = settings.object(keys::VMESS_OUTBOUND)?;
     let Some(vnext) = settings.find("vnext") else {
         if settings.find("address").is_none() {
-            return Err(settings.node.refuse("there is no server: expected \"vnext\" or \"address\"", SHAPE));
+            return Err(settings.lacks(
+                &["vnext", "address"],
+                "there is no server: expected \"vnext\" or \"address\"",
+                SHAPE,
+            ));
         }
         return Ok(vec![server(&settings)?]);
     };
@@ -114,9 +120,11 @@ fn users(server: &Object<'_>) -> Parsed<Vec<VmessOutUser>> {
         if server.find_any(&["id", "uuid"]).is_some() {
             return Ok(vec![user(server)?]);
         }
-        return Err(server
-            .node
-            .refuse("there is no user: \"users\" is missing", "write \"users\": [{ \"id\": \"...\" }]"));
+        return Err(server.lacks(
+            &["users", "uuid"],
+            "there is no user: \"users\" is missing",
+            "write \"users\": [{ \"id\": \"...\" }]",
+        ));
     };
     let nodes = users.list()?;
     if nodes.is_empty() {

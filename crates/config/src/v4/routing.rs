@@ -3,7 +3,8 @@
 use crate::{
     Inbound, Outbound, Rule, keys,
     nearest::nearest,
-    node::{Node, Object, Parsed},
+    node::{Node, Parsed},
+    object::Object,
 };
 
 /// What rules may refer to; `None` when it could not be read, and its tags are unknown.

@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 use crate::{
     Level, Log, LogTarget, Policy, Timeouts, keys,
     nearest::nearest,
-    node::{Node, Object, Parsed},
+    node::{Node, Parsed},
+    object::Object,
 };
 
 /// Reads `log`.

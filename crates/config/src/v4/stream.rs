@@ -3,7 +3,8 @@
 use super::{tls, values, ws};
 use crate::{
     ClientStream, ServerStream, VmessServer, keys,
-    node::{Node, Object, Parsed},
+    node::{Node, Parsed},
+    object::Object,
 };
 
 /// The networks of V2Ray and Xray.

@@ -6,7 +6,8 @@ use wsray_vmess::Address;
 use super::values;
 use crate::{
     CertificatePair, ClientTls, Pem, PemSource, ServerTls, VmessServer, keys,
-    node::{Node, Object, Parsed, Reported},
+    node::{Node, Parsed, Reported},
+    object::Object,
 };
 
 /// The protocol that carries a WebSocket handshake.
@@ -22,7 +23,8 @@ enum Usage {
 
 /// Reads the TLS of an inbound whose `security` is the node given.
 pub(super) fn server(stream: &Object<'_>, security: &Node<'_>, is_ws: bool) -> Parsed<ServerTls> {
-    const HELP: &str = "write \"tlsSettings\": { \"certificates\": [{ \"certificateFile\": \"cert.pem\", \"keyFile\": \"key.pem\" }] }";
+    const HELP: &str = "write \"tlsSettings\": { \"certificates\": [{ \"certificateFile\": \
+        \"cert.pem\", \"keyFile\": \"key.pem\" }] }";
     let Some(node) = stream.find("tlsSettings") else {
         return Err(security.refuse("TLS needs a certificate and its key: \"tlsSettings\" is missing", HELP));
     };
@@ -109,7 +111,8 @@ fn check_trust(object: &Object<'_>, tls: &ClientTls) -> Parsed<()> {
         let node = object.find("disableSystemRoot").unwrap_or_else(|| object.node.clone());
         return Err(node.refuse(
             "no server can be trusted: the system's certificates are off and there are no others",
-            "add \"certificates\": [{ \"usage\": \"verify\", \"certificateFile\": \"ca.pem\" }], or write false",
+            "add \"certificates\": [{ \"usage\": \"verify\", \"certificateFile\": \"ca.pem\" }], or \
+                write false",
         ));
     }
     if let Some(node) =
@@ -117,7 +120,8 @@ fn check_trust(object: &Object<'_>, tls: &ClientTls) -> Parsed<()> {
     {
         node.warn(
             "the server's certificate is not checked: anybody on the way can pose as the server",
-            "write false; for a certificate of your own add { \"usage\": \"verify\", \"certificateFile\": \"cert.pem\" } to \"certificates\"",
+            "write false; for a certificate of your own add { \"usage\": \"verify\", \
+                \"certificateFile\": \"cert.pem\" } to \"certificates\"",
         );
     }
     Ok(())
@@ -265,7 +269,8 @@ fn server_name(node: &Node<'_>) -> Parsed<Option<Address>> {
     }
     let address = text.parse::<Address>().ok().filter(is_tls_name);
     address.map(Some).ok_or_else(|| {
-        let help = "write the name on the server's certificate, such as \"server.example.com\", without scheme and port";
+        let help = "write the name on the server's certificate, such as \"server.example.com\", without \
+            scheme and port";
         node.expected("a DNS name or an IP address", help)
     })
 }

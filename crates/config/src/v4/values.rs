@@ -7,7 +7,8 @@ use wsray_vmess::{Address, AddressError, UserId};
 use crate::{
     Ports,
     nearest::nearest,
-    node::{Node, Object, Parsed, clip},
+    node::{Node, Parsed, clip},
+    object::Object,
 };
 
 /// What a port may be, for messages.

@@ -10,10 +10,12 @@ use wsray_ws::{
 use super::stream::refuse_proxy_protocol;
 use crate::{
     ClientWs, Diagnostic, Place, ServerWs, keys,
-    node::{Node, Object, Parsed},
+    node::{Node, Parsed},
+    object::Object,
 };
 
-/// The header that Xray's `?ed=N` puts early data into (XTLS/Xray-core `transport/internet/websocket/dialer.go`).
+/// The header that Xray's `?ed=N` puts early data into (XTLS/Xray-core
+/// `transport/internet/websocket/dialer.go`).
 const XRAY_EARLY_DATA_HEADER: &str = "Sec-WebSocket-Protocol";
 
 /// Headers that frame or route the request itself, so that early data in them would break it or be lost.
@@ -41,8 +43,8 @@ pub(super) fn server(stream: &Node<'_>, settings: Option<&Node<'_>>) -> Parsed<(
     Ok((ServerWs { place: node.place(), path: check_path(&object, &path)?, early_data }, accept?))
 }
 
-/// Xray's `?ed=N` leaves the path; V2Ray would answer 404 to every request, as it does to any other query. In path
-/// mode a query is an ordinary prefix.
+/// Xray's `?ed=N` leaves the path; V2Ray would answer 404 to every request, as it does to any other query. In
+/// path mode a query is an ordinary prefix.
 fn server_path(
     object: &Object<'_>,
     path: String,
@@ -123,7 +125,10 @@ fn client_path(
     if let Some(early_data) = &xray {
         let size = early_data.max_bytes;
         node.warn(
-            format!("\"?ed={size}\" is Xray's: up to {size} bytes of early data are sent in {XRAY_EARLY_DATA_HEADER}"),
+            format!(
+                "\"?ed={size}\" is Xray's: up to {size} bytes of early data are sent in \
+                {XRAY_EARLY_DATA_HEADER}"
+            ),
             "a V2Ray server needs \"maxEarlyData\" and \"earlyDataHeaderName\" for this; \
              remove \"?ed=...\" if yours has none",
         );
