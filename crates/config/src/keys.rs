@@ -22,13 +22,15 @@ pub(crate) enum Fate {
     NoEffect(&'static str),
     /// Not supported yet, and without it traffic would go elsewhere or be protected less: an error.
     Refused(&'static str),
+    /// The same for a condition of a rule, where only an empty value is fine.
+    Condition(&'static str),
     /// A key of V2Ray 5's own dialect, whose documents are not read yet: an error.
     Dialect5(&'static str),
     /// A known key in a wrong place, where V2Ray would ignore it: an error.
     Misplaced(&'static str),
 }
 
-use Fate::{Dialect5, Misplaced, NoEffect, Quiet, Read, Refused, Without};
+use Fate::{Condition, Dialect5, Misplaced, NoEffect, Quiet, Read, Refused, Without};
 
 const fn key(name: &'static str, fate: Fate) -> Key {
     Key { name, fate }
@@ -416,20 +418,20 @@ pub(crate) const RULE_KEYS: &[Key] = &[
     key("ruleTag", Quiet),
     key("domainMatcher", Quiet),
     key("balancerTag", Refused("write \"outboundTag\"")),
-    key("domain", Refused(RULE)),
-    key("domains", Refused(RULE)),
-    key("ip", Refused(RULE)),
-    key("port", Refused(RULE)),
-    key("sourcePort", Refused(RULE)),
-    key("source", Refused(RULE)),
-    key("sourceIP", Refused(RULE)),
-    key("localIP", Refused(RULE)),
-    key("localPort", Refused(RULE)),
-    key("user", Refused(RULE)),
-    key("protocol", Refused(RULE)),
-    key("process", Refused(RULE)),
-    key("vlessRoute", Refused(RULE)),
-    key("attrs", Refused(RULE)),
+    key("domain", Condition(RULE)),
+    key("domains", Condition(RULE)),
+    key("ip", Condition(RULE)),
+    key("port", Condition(RULE)),
+    key("sourcePort", Condition(RULE)),
+    key("source", Condition(RULE)),
+    key("sourceIP", Condition(RULE)),
+    key("localIP", Condition(RULE)),
+    key("localPort", Condition(RULE)),
+    key("user", Condition(RULE)),
+    key("protocol", Condition(RULE)),
+    key("process", Condition(RULE)),
+    key("vlessRoute", Condition(RULE)),
+    key("attrs", Condition(RULE)),
 ];
 
 /// `policy`

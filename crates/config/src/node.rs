@@ -280,6 +280,17 @@ impl<'a> Node<'a> {
         is_off(self.value)
     }
 
+    /// Whether nothing is in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        match self.value {
+            Value::StringLit(text) => text.value.is_empty(),
+            Value::Array(array) => array.elements.is_empty(),
+            Value::Object(object) => object.properties.is_empty(),
+            Value::NullKeyword(_) => true,
+            Value::NumberLit(_) | Value::BooleanLit(_) => false,
+        }
+    }
+
     fn members(&self) -> Parsed<&'a JsonObject<'a>> {
         self.value.as_object().ok_or_else(|| self.expected("an object", "write { \"key\": value, ... }"))
     }

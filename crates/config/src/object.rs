@@ -97,12 +97,13 @@ impl<'a> Object<'a> {
             match self.known.iter().find(|key| key.name.eq_ignore_ascii_case(name)).map(|key| key.fate) {
                 None => self.unknown(member),
                 Some(Fate::Read | Fate::Quiet) => {}
-                Some(_) if value.is_off() => {}
+                Some(Fate::Condition(_)) if value.is_empty() => {}
+                Some(fate) if value.is_off() && !matches!(fate, Fate::Condition(_)) => {}
                 Some(Fate::Without(help)) => {
                     self.say(member, "this is not supported yet: wsray runs without it", help);
                 }
                 Some(Fate::NoEffect(help)) => self.say(member, "this has no effect here", help),
-                Some(Fate::Refused(help)) => {
+                Some(Fate::Refused(help) | Fate::Condition(help)) => {
                     let place = self.node.key_place(member);
                     let error = Diagnostic::at(
                         &place,

@@ -74,7 +74,7 @@ fn every_example_loads_and_warns_of_nothing_but_implicit_outbounds() {
             assert!(inbound.listen.address.is_loopback() && inbound.listen.ports.first() > 10000);
         }
     }
-    assert_eq!(count, 21);
+    assert!(count >= 21, "only {count} examples");
 }
 
 #[test]

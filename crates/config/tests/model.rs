@@ -400,6 +400,13 @@ fn v2ray_2_spellings_load_in_v2rays_order() {
 }
 
 #[test]
+fn mux_with_a_negative_concurrency_is_off() {
+    let text =
+        r#"{ "outbounds": [{ "protocol": "freedom", "mux": { "enabled": true, "concurrency": -1 } }] }"#;
+    assert_eq!(config(text).outbounds.len(), 1);
+}
+
+#[test]
 fn several_sources_are_refused_for_now() {
     let source = Source { name: "a.json", text: "{}" };
     let errors = load(&[source, source]).unwrap_err();

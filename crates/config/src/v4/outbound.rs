@@ -37,12 +37,21 @@ const PROTOCOLS: values::Names = values::Names {
 /// Reads an element of `outbounds`.
 pub(super) fn outbound<'a>(node: &Node<'a>, transport: Option<&Object<'a>>) -> Parsed<Outbound> {
     let object = node.object(keys::OUTBOUND)?;
-    if let Some(mux) = object.find("mux") {
-        let _ = mux.object(keys::MUX);
-    }
+    let mux = object.find("mux").map_or(Ok(()), |mux| mux_is_off(&mux));
     let tag = object.text("tag", "a tag");
     let protocol = protocol(&object, transport);
+    mux?;
     Ok(Outbound { place: node.place(), tag: tag?.map(str::to_owned), protocol: protocol? })
+}
+
+/// A negative concurrency switches mux off for good, as in V2Ray (`infra/conf/v4/v2ray.go`).
+fn mux_is_off(mux: &Node<'_>) -> Parsed<()> {
+    let negative = |value: &Node<'_>| value.as_text().is_none() && value.found().starts_with('-');
+    let is_concurrency = |name: &str| name.eq_ignore_ascii_case("concurrency");
+    if mux.entries()?.iter().any(|(name, _, value)| is_concurrency(name) && negative(value)) {
+        return Ok(());
+    }
+    mux.object(keys::MUX).map(|_| ())
 }
 
 fn protocol<'a>(object: &Object<'a>, transport: Option<&Object<'a>>) -> Parsed<OutboundProtocol> {

@@ -30,10 +30,8 @@ fn rule(node: &Node<'_>, tags: &Tags<'_>) -> Parsed<Rule> {
     let (inbound_tags, every_network) = (inbound_tags?, every_network?);
     if inbound_tags.is_empty() && !every_network {
         // Other conditions have been refused by their keys.
-        let has_others = keys::RULE_KEYS.iter().any(|key| {
-            matches!(key.fate, keys::Fate::Refused(_))
-                && object.find(key.name).is_some_and(|node| !node.is_off())
-        });
+        let conditions = keys::RULE_KEYS.iter().filter(|key| matches!(key.fate, keys::Fate::Condition(_)));
+        let has_others = conditions.filter_map(|key| object.find(key.name)).any(|node| !node.is_empty());
         if !has_others {
             return Err(node.refuse(
                 "this rule has no condition",
