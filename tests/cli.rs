@@ -314,7 +314,9 @@ fn log_files_are_written_where_the_configuration_says() {
     let client = Client::start(Kind::Wsray, &link, server.port);
     let origin = Origin::start();
     apps::check_echo(&apps::socks5(client.socks, origin.address.into(), None).unwrap()).unwrap();
-    let line = support::eventually(|| read(&directory.join("access.log")).lines().next().map(str::to_owned));
+    let line = support::eventually(|| {
+        read(&directory.join("access.log")).lines().find(|line| line.contains("accepted")).map(str::to_owned)
+    });
     let line = line.expect("an access line");
     // V2Ray's shape, which panels and fail2ban read.
     assert!(line.contains(&format!(" accepted tcp:{} ", origin.address)), "{line}");

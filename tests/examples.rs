@@ -26,6 +26,13 @@ fn copy() -> PathBuf {
             fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
         }
     }
+    // nginx is not installed here: no directories of its own, and one process, so that none outlives the test.
+    let nginx = fs::read_to_string(to.join("nginx.conf")).unwrap();
+    let paths =
+        ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(|name| format!("{name}_temp_path {name};"));
+    let nginx = nginx.replacen("daemon off;", "daemon off; master_process off;", 1);
+    fs::write(to.join("nginx.conf"), nginx.replacen("http {", &format!("http {{ {}", paths.join(" ")), 1))
+        .unwrap();
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     fs::write(to.join("cert.pem"), made.cert.pem()).unwrap();
     fs::write(to.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
@@ -72,7 +79,9 @@ fn every_example_is_accepted() {
         let errors = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{name}: {text}{errors}");
         assert_eq!(text.trim_end().lines().last(), Some("Configuration OK."), "{name}: {text}{errors}");
-        assert!(!errors.contains("warning") && !text.contains("warning"), "{name} warns: {text}{errors}");
+        // Servers of the user document have no outbounds; that they serve all the same is told.
+        let warns = |line: &&str| line.contains("warning") && !line.contains("there are no outbounds");
+        assert_eq!(errors.lines().chain(text.lines()).find(warns), None, "{name}");
     }
 }
 
