@@ -223,6 +223,7 @@ pub(crate) const SOCKS: &[Key] = &[
     key("udp", Read),
     key("ip", Read),
     key("userLevel", Read),
+    key("allowTransparent", NoEffect("it belongs to http; remove it")),
     key("timeout", NoEffect("write \"connIdle\" in \"policy\"")),
 ];
 

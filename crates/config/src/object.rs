@@ -131,8 +131,11 @@ impl<'a> Object<'a> {
 
     fn unknown(&self, member: &ObjectProp<'_>) {
         let name = member.name.as_str();
-        if name.starts_with(['_', '/', '#']) || self.node.reader.has_enough_warnings() {
-            return; // The former is a comment, or a mark for V2Ray 5's merging.
+        // A name like that is a comment or a mark for V2Ray 5's merging; `null` is what some programs write for
+        // keys of other protocols.
+        let is_silent = name.starts_with(['_', '/', '#']) || member.value.as_null_keyword().is_some();
+        if is_silent || self.node.reader.has_enough_warnings() {
+            return;
         }
         let place = self.node.key_place(member);
         let readable =

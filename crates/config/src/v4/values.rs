@@ -79,10 +79,10 @@ pub(super) fn id(node: &Node<'_>) -> Parsed<UserId> {
         let others = text.chars().filter(|&c| !c.is_ascii_hexdigit() && c != '-').count();
         let others = if others == 0 { String::new() } else { format!(" and {others} other characters") };
         let message = format!(
-            "expected a UUID (32 hexadecimal digits), found {:?} with {digits} digits{others}",
+            "expected a UUID (32 hexadecimal digits), found {:?} with {digits} of them{others}",
             clip(text, 4),
         );
-        let help = if text.starts_with('{') {
+        let help = if text.starts_with('{') && digits == 32 {
             "remove the braces"
         } else {
             "copy the whole UUID; wsray uuid makes a new one"
