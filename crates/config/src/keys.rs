@@ -314,6 +314,7 @@ pub(crate) const WS: &[Key] = &[
     key("maxEarlyData", Read),
     key("earlyDataHeaderName", Read),
     key("useBrowserForwarding", Read),
+    key("connectionReuse", Quiet),
     key("parseXForwardedFor", Without("the access log shows the address of the proxy in front")),
     key("heartbeatPeriod", Without("raise the idle timeout of the proxy in front")),
     key("serverName", Misplaced("move it into \"tlsSettings\"")),
