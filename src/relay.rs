@@ -39,8 +39,8 @@ pub struct Outcome {
 pub enum Ending {
     /// Both directions said that they were complete.
     Complete,
-    /// The peer of one side left when its own direction was complete.
-    Left(Whose),
+    /// The peer of one side left when its own direction was complete, or took no more (why, if it is known).
+    Left(Whose, Option<Cut>),
     /// One side's stream was cut; the other has been reset.
     Cut(Whose, Cut),
     /// Nothing moved for too long.
@@ -60,12 +60,20 @@ impl fmt::Display for Ending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Complete => f.write_str("complete"),
-            Self::Left(Whose::Inbound) => f.write_str("complete, the inbound's peer left"),
-            Self::Left(Whose::Outbound) => f.write_str("complete, the outbound's peer left"),
-            Self::Cut(Whose::Inbound, cut) => write!(f, "cut on the inbound's side: {cut}"),
-            Self::Cut(Whose::Outbound, cut) => write!(f, "cut on the outbound's side: {cut}"),
+            Self::Left(whose, None) => write!(f, "complete, the {whose}'s peer left"),
+            Self::Left(whose, Some(cut)) => write!(f, "complete, the {whose}'s peer took no more: {cut}"),
+            Self::Cut(whose, cut) => write!(f, "cut on the {whose}'s side: {cut}"),
             Self::Idle => f.write_str("idle for too long"),
         }
+    }
+}
+
+impl fmt::Display for Whose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Inbound => "inbound",
+            Self::Outbound => "outbound",
+        })
     }
 }
 
@@ -124,7 +132,7 @@ enum LaneState {
     Finishing,
     Done,
     /// The sink takes nothing any more. What the other direction still holds is delivered.
-    Blocked,
+    Blocked(Option<Cut>),
 }
 
 impl Lane {
@@ -139,16 +147,16 @@ impl Lane {
         loop {
             match &self.state {
                 LaneState::Flowing => {
-                    if ready!(sink.poll_flush(cx)).is_err() {
-                        self.state = LaneState::Blocked;
+                    if let Err(cut) = ready!(sink.poll_flush(cx)) {
+                        self.state = LaneState::Blocked(Some(cut));
                         continue;
                     }
                     match ready!(source.poll_read(cx, sink.layout()))? {
                         Read::Data(batch) => {
                             *moved = true;
                             self.bytes += batch.len() as u64;
-                            if sink.send(batch).is_err() {
-                                self.state = LaneState::Blocked;
+                            if let Err(cut) = sink.send(batch) {
+                                self.state = LaneState::Blocked(Some(cut));
                             }
                         }
                         Read::End => {
@@ -161,10 +169,10 @@ impl Lane {
                 LaneState::Finishing => {
                     self.state = match ready!(sink.poll_flush(cx)) {
                         Ok(()) => LaneState::Done,
-                        Err(_) => LaneState::Blocked,
+                        Err(cut) => LaneState::Blocked(Some(cut)),
                     };
                 }
-                LaneState::Done | LaneState::Blocked => return Poll::Ready(Ok(())),
+                LaneState::Done | LaneState::Blocked(_) => return Poll::Ready(Ok(())),
             }
         }
     }
@@ -173,8 +181,12 @@ impl Lane {
         matches!(self.state, LaneState::Flowing)
     }
 
-    fn is_blocked(&self) -> bool {
-        matches!(self.state, LaneState::Blocked)
+    /// Why the sink takes nothing, if that is so.
+    fn blocked(&mut self) -> Option<Option<Cut>> {
+        match &mut self.state {
+            LaneState::Blocked(cut) => Some(cut.take()),
+            _ => None,
+        }
     }
 }
 
@@ -216,17 +228,17 @@ impl Relay {
         outbound: &mut dyn Endpoint,
     ) -> Option<Ending> {
         if up && down {
-            return Some(match (self.up.is_blocked(), self.down.is_blocked()) {
-                (true, _) => Ending::Left(Whose::Outbound),
-                (_, true) => Ending::Left(Whose::Inbound),
+            return Some(match (self.up.blocked(), self.down.blocked()) {
+                (Some(cut), _) => Ending::Left(Whose::Outbound, cut),
+                (_, Some(cut)) => Ending::Left(Whose::Inbound, cut),
                 _ => Ending::Complete,
             });
         }
         if up && matches!(self.up.state, LaneState::Done) && inbound.poll_gone(cx).is_ready() {
-            return Some(Ending::Left(Whose::Inbound));
+            return Some(Ending::Left(Whose::Inbound, None));
         }
         if down && matches!(self.down.state, LaneState::Done) && outbound.poll_gone(cx).is_ready() {
-            return Some(Ending::Left(Whose::Outbound));
+            return Some(Ending::Left(Whose::Outbound, None));
         }
         None
     }
@@ -254,19 +266,14 @@ impl Relay {
 
     /// When the session is given up if nothing moves until then.
     fn deadline(&self, inbound: &dyn Endpoint, outbound: &dyn Endpoint) -> Instant {
-        // A peer that could not be told that we are done waits for us to close, as V2Ray does after a second.
-        let unsaid = |sink: &dyn Endpoint| (!sink.half_closes()).then_some(V2RAY_HALF_OPEN);
         let wait = match (self.up.is_flowing(), self.down.is_flowing()) {
             (true, true) => None,
-            (true, false) => self.timeouts.uplink_only.or_else(|| unsaid(inbound)),
-            (false, _) => self.timeouts.downlink_only.or_else(|| unsaid(outbound)),
+            (true, false) => self.timeouts.uplink_only.or_else(|| inbound.half_open_limit()),
+            (false, _) => self.timeouts.downlink_only.or_else(|| outbound.half_open_limit()),
         };
         self.moved + wait.unwrap_or(self.timeouts.both)
     }
 }
-
-/// How long V2Ray keeps one direction alone without traffic (v2fly/v2ray-core `features/policy/policy.go`).
-const V2RAY_HALF_OPEN: Duration = Duration::from_secs(1);
 
 /// How long a goodbye may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -275,7 +282,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 const RESET_GRACE: Duration = Duration::from_millis(100);
 
 async fn close(mut inbound: BoxEndpoint, mut outbound: BoxEndpoint, ending: &Ending) {
-    if matches!(ending, Ending::Complete | Ending::Left(_)) {
+    if matches!(ending, Ending::Complete | Ending::Left(..)) {
         let both = async {
             tokio::join!(
                 poll_fn(|cx| inbound.poll_close(cx)),

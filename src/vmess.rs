@@ -9,17 +9,17 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, ready},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use rand::Rng;
 use wsray_vmess::{
-    ChunkOpener, ChunkSealer, Command, CryptoError, Direction, Progress, RESPONSE_LEN, Request, ResponseError, Secrets, Step,
+    ChunkOpener, ChunkSealer, Command, CryptoError, Direction, Options, Progress, RESPONSE_LEN, Request, ResponseError, Secrets, Step,
     open_response, seal_response,
 };
 
 use crate::{
-    stream::{Batch, Cut, Endpoint, Layout, Read},
+    stream::{Batch, Cut, Endpoint, Layout, Read, V2RAY_HALF_OPEN},
     transport::{CLOSE_LINGER, Channel, ChannelEnd, Incoming},
 };
 
@@ -30,6 +30,7 @@ pub struct VmessStream {
     sealer: ChunkSealer,
     side: Side,
     payload: Payload,
+    peer: Peer,
     /// Payload has come.
     answered: bool,
     reading: Reading,
@@ -65,6 +66,31 @@ enum Payload {
     /// Each chunk is a packet.
     Packets,
 }
+
+/// What the peer makes of our end mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Peer {
+    /// It passes the end on, and its own direction goes on as long as it likes.
+    HeedsEndMarks,
+    /// It probably does: V2Ray and wsray do, sing-box with `global_padding` looks alike and does not.
+    MayNot,
+    /// It does not (sing-box as a client), or there is no mark (`zero`): it waits for the close.
+    WaitsForClose,
+}
+
+impl Peer {
+    fn of(request: &Request, side: &Side) -> Self {
+        match side {
+            _ if !request.options.contains(Options::CHUNK_STREAM) => Self::WaitsForClose,
+            Side::Client { .. } => Self::HeedsEndMarks,
+            Side::Server { .. } if request.options.contains(Options::PADDING) => Self::MayNot,
+            Side::Server { .. } => Self::WaitsForClose,
+        }
+    }
+}
+
+/// How long a client that may not have understood the end of its response may stay silent.
+const HALF_OPEN_LIMIT: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reading {
@@ -118,12 +144,13 @@ impl VmessStream {
             channel,
             opener: ChunkOpener::new(request, reads)?,
             sealer,
-            side,
             payload: match request.command {
                 Command::Udp(_) => Payload::Packets,
                 Command::Tcp(_) | Command::Mux => Payload::Stream,
             },
+            peer: Peer::of(request, &side),
             answered: false,
+            side,
             reading: Reading::Open,
             writing: Writing::Open,
             linger: None,
@@ -194,6 +221,9 @@ impl VmessStream {
     }
 }
 
+/// A frame with its header fits one TLS record (RFC 8446 section 5.1), and sixteen fit a large buffer when sealed.
+const MAX_FRAME: usize = 16 * 1024;
+
 /// RFC 6455 section 7.4.1.
 const NORMAL_CLOSE: u16 = 1000;
 
@@ -219,11 +249,13 @@ impl Endpoint for VmessStream {
             Side::Server { response: Some(_) } => RESPONSE_LEN,
             _ => 0,
         };
-        Layout {
-            head: self.channel.head_len() + response + self.sealer.head_len(),
-            payload: self.sealer.max_payload(),
-            tail: self.sealer.tail_max(),
-        }
+        let head = self.channel.head_len() + response + self.sealer.head_len();
+        let tail = self.sealer.tail_max();
+        let payload = match self.payload {
+            Payload::Packets => self.sealer.max_payload(),
+            Payload::Stream => self.sealer.max_payload().min(MAX_FRAME - head - tail),
+        };
+        Layout { head, payload, tail }
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, layout: Layout) -> Poll<Result<Read, Cut>> {
@@ -292,8 +324,12 @@ impl Endpoint for VmessStream {
         }
     }
 
-    fn half_closes(&self) -> bool {
-        self.sealer.has_end_mark()
+    fn half_open_limit(&self) -> Option<Duration> {
+        match self.peer {
+            Peer::HeedsEndMarks => None,
+            Peer::MayNot => Some(HALF_OPEN_LIMIT),
+            Peer::WaitsForClose => Some(V2RAY_HALF_OPEN),
+        }
     }
 
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {

@@ -18,8 +18,14 @@ pub const SMALL_BYTES: usize = 18 * 1024;
 /// of the TLS records that 256 KiB are cut into.
 pub const LARGE_BYTES: usize = 264 * 1024;
 
+/// The most slots of a buffer, so that what they hold fits a large buffer again when TLS has sealed it.
+pub const MOST_SLOTS: usize = 16;
+
 /// At most this many unused buffers are kept, small and large (4.5 MiB and 8.3 MiB).
 const KEPT: [usize; 2] = [256, 32];
+
+/// A buffer keeps room for this many ranges: one for each chunk of a V2Ray peer in a large buffer.
+const KEPT_RANGES: usize = 256;
 
 /// Where a pool's buffers go back to.
 #[derive(Default)]
@@ -49,6 +55,9 @@ impl Pool {
 
     fn take_back(&self, mut buffer: Buffer) {
         let shelf = usize::from(buffer.bytes.len() > SMALL_BYTES);
+        if buffer.ranges.capacity() > KEPT_RANGES {
+            buffer.ranges = Vec::new();
+        }
         let mut shelf_buffers = self.shelves[shelf].lock().unwrap_or_else(PoisonError::into_inner);
         if shelf_buffers.len() < KEPT[shelf] {
             buffer.ranges.clear();
@@ -85,13 +94,16 @@ impl Layout {
 
     /// The most payload that a batch laid out this way holds.
     pub fn room(self) -> usize {
-        if self == Self::FLAT { LARGE_BYTES } else { LARGE_BYTES / self.stride() * self.payload }
+        if self == Self::FLAT { LARGE_BYTES } else { MOST_SLOTS.min(LARGE_BYTES / self.stride()) * self.payload }
     }
 
     /// Where the payload of slot `n` may stand in a buffer of `capacity` bytes; `None` when it does not fit.
     pub fn slot(self, n: usize, capacity: usize) -> Option<Range<usize>> {
         if self == Self::FLAT {
             return (n == 0).then_some(0..capacity);
+        }
+        if n >= MOST_SLOTS {
+            return None;
         }
         let start = n.checked_mul(self.stride())?.checked_add(self.head)?;
         let end = start + self.payload;

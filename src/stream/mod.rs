@@ -6,13 +6,14 @@
 
 mod batch;
 
-pub use batch::{Batch, LARGE_BYTES, Layout, Pool, SMALL_BYTES};
+pub use batch::{Batch, LARGE_BYTES, Layout, MOST_SLOTS, Pool, SMALL_BYTES};
 
 use std::{
     fmt,
     future::poll_fn,
     io,
     task::{Context, Poll},
+    time::Duration,
 };
 
 /// What one read brought.
@@ -80,10 +81,11 @@ pub trait Endpoint: Send {
     /// Nothing more will be sent and all was sent: queues the end mark or the FIN. Flush afterwards.
     fn finish(&mut self);
 
-    /// Whether [`Endpoint::finish`] tells the peer that we are done while it may go on. Where it cannot, as in
-    /// VMess's `zero`, only closing can.
-    fn half_closes(&self) -> bool {
-        true
+    /// How long to wait, once this side was told that nothing more follows, for it to move again before the session
+    /// is closed. `None`: as long as any session may be idle. A peer that cannot be told but by closing, or does not
+    /// understand, waits for us.
+    fn half_open_limit(&self) -> Option<Duration> {
+        None
     }
 
     /// After a read has returned [`Read::End`]: ready when the peer cannot be reached any more either.
@@ -97,6 +99,9 @@ pub trait Endpoint: Send {
     /// The session was cut: the peer must see that, once it is dropped, as a reset or a missing end mark.
     fn abort(&mut self);
 }
+
+/// How long V2Ray keeps one direction alone without traffic (v2fly/v2ray-core `features/policy/policy.go`).
+pub const V2RAY_HALF_OPEN: Duration = Duration::from_secs(1);
 
 /// A boxed endpoint.
 pub type BoxEndpoint = Box<dyn Endpoint>;

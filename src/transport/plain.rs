@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::Socket;
-use crate::stream::{Batch, Cut, Endpoint, LARGE_BYTES, Layout, Pool, Read, SMALL_BYTES};
+use crate::stream::{Batch, Cut, Endpoint, LARGE_BYTES, Layout, MOST_SLOTS, Pool, Read, SMALL_BYTES};
 
 /// An application's or origin's socket as one side of a session.
 #[derive(Debug)]
@@ -85,9 +85,6 @@ struct Slots<'a> {
     used: usize,
     wanted: usize,
 }
-
-/// The slots of a large buffer: `LARGE_BYTES / 16 KiB`.
-const MOST_SLOTS: usize = 17;
 
 impl<'a> Slots<'a> {
     fn new(bytes: &'a mut [u8], layout: Layout, capacity: usize) -> Self {

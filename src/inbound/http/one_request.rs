@@ -5,11 +5,12 @@ use std::{
     ops::Range,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use super::wire::{BodyLimit, BodyState};
 use crate::{
-    stream::{Batch, Cut, Endpoint, Layout, Pool, Read},
+    stream::{Batch, Cut, Endpoint, Layout, Pool, Read, V2RAY_HALF_OPEN},
     transport::{Plain, Socket},
 };
 
@@ -83,8 +84,8 @@ impl Endpoint for OneRequest {
     }
 
     /// The response is over, and so is the session: a client that keeps its side open waits for nothing.
-    fn half_closes(&self) -> bool {
-        false
+    fn half_open_limit(&self) -> Option<Duration> {
+        Some(V2RAY_HALF_OPEN)
     }
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
