@@ -224,8 +224,8 @@ impl VmessStream {
 /// A frame with its header fits one TLS record (RFC 8446 section 5.1), and sixteen fit a large buffer when sealed.
 const MAX_FRAME: usize = 16 * 1024;
 
-/// RFC 6455 section 7.4.1.
-const NORMAL_CLOSE: u16 = 1000;
+/// The close code of a stream that is complete, and of a stranger's that is not (RFC 6455 section 7.4.1).
+pub const NORMAL_CLOSE: u16 = 1000;
 
 const REFUSED: &str = "the server closed without an answer: unknown user id, the clocks differ by more than two \
     minutes, or it could not reach the target";

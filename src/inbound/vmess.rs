@@ -8,7 +8,7 @@ use std::{
 
 use tokio::{
     net::TcpStream,
-    time::{Instant, timeout_at},
+    time::{Duration, Instant, timeout, timeout_at},
 };
 use wsray_vmess::{
     Command, HeaderError, Network, Replay, Request, RequestOpener, Security, Step, UserIndex, Users,
@@ -18,7 +18,7 @@ use super::Common;
 use crate::{
     stream::SMALL_BYTES,
     transport::{Acceptor, Channel},
-    vmess::{VmessStream, unix_seconds},
+    vmess::{NORMAL_CLOSE, VmessStream, unix_seconds},
 };
 
 /// A VMess server.
@@ -152,13 +152,12 @@ impl VmessInbound {
 /// Reads on until the deadline and says goodbye then, whatever was wrong: neither the time nor the number of bytes
 /// nor the ending tells a stranger what.
 async fn drain(mut channel: Channel, deadline: Instant) {
-    if timeout_at(deadline, poll_fn(|cx| channel.poll_drain(cx))).await.is_ok() {
-        return;
-    }
-    channel.queue_goodbye(Some(1000));
+    // It ends earlier only if the peer goes, or breaks a rule of WebSocket, which is answered as such.
+    let _ = timeout_at(deadline, poll_fn(|cx| channel.poll_drain(cx))).await;
+    channel.queue_goodbye(Some(NORMAL_CLOSE));
     let flushed = poll_fn(|cx| channel.poll_flush(cx));
-    let _ = timeout_at(deadline + GOODBYE, flushed).await;
+    let _ = timeout(GOODBYE, flushed).await;
 }
 
 /// How long the goodbye may take.
-const GOODBYE: std::time::Duration = std::time::Duration::from_secs(1);
+const GOODBYE: Duration = Duration::from_secs(1);

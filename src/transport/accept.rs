@@ -57,6 +57,12 @@ pub enum AcceptError {
     /// No PROXY protocol header, or a wrong one.
     #[error("PROXY protocol: {0}")]
     ProxyProtocol(#[from] ProxyProtocolError),
+    /// The TLS handshake failed.
+    #[error("TLS: {0}{hint}", hint = tls_hint(.0))]
+    Tls(HandshakeError),
+    /// A TLS client on an inbound without TLS; answered as garbage.
+    #[error("the client speaks TLS, this inbound does not (streamSettings.security)")]
+    UnexpectedTls,
     /// Not an HTTP request.
     #[error("HTTP: {0}")]
     Request(#[from] RequestError),
@@ -65,11 +71,24 @@ pub enum AcceptError {
     Refused(RefusalReason),
 }
 
+fn tls_hint(error: &HandshakeError) -> &'static str {
+    match error {
+        HandshakeError::Tls(rustls::Error::InvalidMessage(_)) => " (the client does not speak TLS)",
+        HandshakeError::Tls(rustls::Error::AlertReceived(_)) => {
+            " (the client does not trust our certificate, or its serverName is not in it)"
+        }
+        _ => "",
+    }
+}
+
 impl From<io::Error> for AcceptError {
     fn from(error: io::Error) -> Self {
         Self::Handshake(HandshakeError::Io(error))
     }
 }
+
+/// The first byte of a TLS client (RFC 8446 section 5.1).
+const TLS_HANDSHAKE: u8 = 0x16;
 
 /// How long the PROXY protocol header may take.
 const PROXY_HEADER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -99,8 +118,8 @@ impl Acceptor {
 
     async fn secure_and_upgrade(&self, channel: &mut Channel) -> Result<(), AcceptError> {
         if let Some(config) = &self.tls {
-            let tls = Tls::server(Arc::clone(config)).map_err(HandshakeError::Tls)?;
-            channel.handshake(tls).await?;
+            let tls = Tls::server(Arc::clone(config)).map_err(|error| AcceptError::Tls(error.into()))?;
+            channel.handshake(tls).await.map_err(AcceptError::Tls)?;
         }
         match &self.ws {
             Some(options) => upgrade(channel, options).await,
@@ -139,7 +158,8 @@ async fn upgrade(channel: &mut Channel, options: &ServerOptions) -> Result<(), A
             }
             Err(error) => {
                 channel.write_all(&error.response()).await?;
-                return Err(error.into());
+                let is_tls = head.first() == Some(&TLS_HANDSHAKE);
+                return Err(if is_tls { AcceptError::UnexpectedTls } else { error.into() });
             }
         };
         let date = httpdate::fmt_http_date(SystemTime::now());

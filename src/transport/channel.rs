@@ -267,6 +267,8 @@ impl Channel {
             return;
         }
         self.goodbye = Goodbye::Queued;
+        // A close frame is answered with its own code (RFC 6455 section 5.5.1).
+        let code = if let Some(ChannelEnd::Close(theirs)) = self.end { theirs } else { code };
         if let Some(ws) = &self.ws {
             let mut frame = Vec::new();
             let payload = wsray_ws::close_payload(code);
