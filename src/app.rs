@@ -32,6 +32,7 @@ use crate::{
     observe::Log,
     outbound::{Freedom, Outbound, OutboundKind, VmessOutbound, VmessServer, VmessUser},
     stream::Pool,
+    vmess::EndMark,
     transport::{Acceptor, Connector, TlsDial, client_config, server_config, server_name},
 };
 
@@ -155,18 +156,28 @@ fn build_inbound(
             replay: Mutex::new(Replay::new()),
             require_encryption: vmess.require_encryption,
         }),
-        InboundProtocol::Socks(socks) => Inbound::Socks(SocksInbound {
-            common: common(socks.level),
-            accounts: accounts(&socks.accounts),
-            udp: socks.udp.as_ref().map(|udp| SocksUdp { reply_address: udp.reply_address }),
-            pool,
-        }),
+        InboundProtocol::Socks(socks) => Inbound::Socks(build_socks(socks, common(socks.level), pool)),
         InboundProtocol::Http(http) => Inbound::Http(HttpInbound {
             common: common(http.level),
             accounts: accounts(&http.accounts),
+            idle_timeout: http.idle_timeout,
             pool,
         }),
+        InboundProtocol::Mixed(mixed) => Inbound::Mixed(
+            build_socks(mixed, common(mixed.level), Arc::clone(&pool)),
+            HttpInbound {
+                common: common(mixed.level),
+                accounts: accounts(&mixed.accounts),
+                idle_timeout: None,
+                pool,
+            },
+        ),
     })
+}
+
+fn build_socks(config: &wsray_config::SocksInbound, common: Common, pool: Arc<Pool>) -> SocksInbound {
+    let udp = config.udp.as_ref().map(|udp| SocksUdp { reply_address: udp.reply_address });
+    SocksInbound { common, accounts: accounts(&config.accounts), udp, pool }
 }
 
 fn user_name(user: &wsray_config::VmessUser) -> UserName {
@@ -219,6 +230,7 @@ fn build_server(
         cmd_key: CmdKey::new(&user.id),
         security: user.security,
         authenticated_length: user.authenticated_length,
+        end_mark: if user.no_end_mark { EndMark::Omitted } else { EndMark::Sent },
     });
     Ok(VmessServer {
         connector: build_connector(server, stream, pool)?,

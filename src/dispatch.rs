@@ -58,7 +58,14 @@ impl Dispatcher {
         let started = Instant::now();
         match Box::pin(outbound.connect(&session, &mut *inbound)).await {
             Ok(connected) => {
-                let timeouts = self.idle_timeouts(session.level);
+                if let Some(how) = connected.how {
+                    self.log.debug(
+                        Some(session.id),
+                        "outbound",
+                        format_args!("connected after {} ms: {how}", started.elapsed().as_millis()),
+                    );
+                }
+                let timeouts = self.idle_timeouts(&session);
                 let outcome = relay(inbound, connected.endpoint, connected.first, timeouts).await;
                 let level = match outcome.ending {
                     Ending::Cut(..) => Level::Info,
@@ -139,10 +146,10 @@ impl Dispatcher {
         let _ = timeout(REFUSAL_TIMEOUT, answered).await;
     }
 
-    fn idle_timeouts(&self, level: u32) -> IdleTimeouts {
-        let timeouts = self.policy.timeouts(level);
+    fn idle_timeouts(&self, session: &Session) -> IdleTimeouts {
+        let timeouts = self.policy.timeouts(session.level);
         IdleTimeouts {
-            both: timeouts.connection_idle,
+            both: session.idle_timeout.unwrap_or(timeouts.connection_idle),
             uplink_only: timeouts.uplink_only,
             downlink_only: timeouts.downlink_only,
         }

@@ -1,6 +1,6 @@
 //! One proxied connection: who, from where, to where.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use wsray_vmess::{Network, Target};
 
@@ -17,6 +17,8 @@ pub struct Session {
     pub user: Option<Arc<str>>,
     /// The user's level in the policy.
     pub level: u32,
+    /// The inbound's own limit on idle sessions, before the policy's.
+    pub idle_timeout: Option<Duration>,
     /// Stream or packets.
     pub network: Network,
     /// Where to.

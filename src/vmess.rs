@@ -44,12 +44,22 @@ enum Side {
     Client {
         /// The response's header has not come yet; it must be opened with these.
         awaiting_response: Option<Box<Secrets>>,
+        end_mark: EndMark,
         server: Arc<ServerHabits>,
     },
     Server {
         /// The response's header, which goes out with the first payload.
         response: Option<[u8; RESPONSE_LEN]>,
     },
+}
+
+/// Whether a client marks the end of its request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndMark {
+    /// It does.
+    Sent,
+    /// It does not (`experiments`: `NoTerminationSignal`), so that no packet of a known size ends each stream.
+    Omitted,
 }
 
 /// What we have learnt about a server: shared by all sessions with it.
@@ -82,6 +92,7 @@ impl Peer {
     fn of(request: &Request, side: &Side) -> Self {
         match side {
             _ if !request.options.contains(Options::CHUNK_STREAM) => Self::WaitsForClose,
+            Side::Client { end_mark: EndMark::Omitted, .. } => Self::WaitsForClose,
             Side::Client { .. } => Self::HeedsEndMarks,
             Side::Server { .. } if request.options.contains(Options::PADDING) => Self::MayNot,
             Side::Server { .. } => Self::WaitsForClose,
@@ -119,10 +130,11 @@ impl VmessStream {
         channel: Channel,
         request: &Request,
         sealer: ChunkSealer,
+        end_mark: EndMark,
         server: Arc<ServerHabits>,
     ) -> Result<Self, CryptoError> {
         let awaiting_response = Some(Box::new(request.secrets.clone()));
-        Self::new(channel, request, sealer, Side::Client { awaiting_response, server })
+        Self::new(channel, request, sealer, Side::Client { awaiting_response, end_mark, server })
     }
 
     /// Our end of a session that a client asked for.
@@ -318,6 +330,9 @@ impl Endpoint for VmessStream {
         }
         let mut padding = [0; 64];
         rand::rng().fill_bytes(&mut padding);
+        if matches!(self.side, Side::Client { end_mark: EndMark::Omitted, .. }) {
+            return;
+        }
         // A stream that cannot be sealed any more ends without its mark, which the peer takes for a cut.
         if self.sealer.end_mark(&mut last, &padding).is_ok() {
             let _ = self.channel.queue(&last);

@@ -8,7 +8,7 @@ pub mod vmess;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::timeout};
 use wsray_vmess::{Network, Target};
 
 use crate::{
@@ -41,6 +41,8 @@ pub enum Inbound {
     Socks(socks::SocksInbound),
     /// HTTP proxy requests from programs.
     Http(http::HttpInbound),
+    /// Both on one port.
+    Mixed(socks::SocksInbound, http::HttpInbound),
 }
 
 impl Inbound {
@@ -50,6 +52,15 @@ impl Inbound {
             Self::Vmess(vmess) => vmess.connection(tcp, peer).await,
             Self::Socks(socks) => socks.connection(tcp, peer).await,
             Self::Http(http) => http.connection(tcp, peer).await,
+            Self::Mixed(socks, http) => {
+                let mut first = [0];
+                let peeked = timeout(socks.common.handshake, tcp.peek(&mut first)).await;
+                match (peeked, first) {
+                    (Ok(Ok(1)), [b'A'..=b'Z']) => http.connection(tcp, peer).await,
+                    (Ok(Ok(1)), _) => socks.connection(tcp, peer).await,
+                    _ => {}
+                }
+            }
         }
     }
 
@@ -57,7 +68,7 @@ impl Inbound {
     pub fn common(&self) -> &Common {
         match self {
             Self::Vmess(vmess) => &vmess.common,
-            Self::Socks(socks) => &socks.common,
+            Self::Socks(socks) | Self::Mixed(socks, _) => &socks.common,
             Self::Http(http) => &http.common,
         }
     }
@@ -72,6 +83,7 @@ impl Common {
             source,
             user,
             level: self.level,
+            idle_timeout: None,
             network,
             target,
         }

@@ -52,7 +52,7 @@ impl Freedom {
             }
             Err(target) => Box::new(self.udp(target).await?) as _,
         };
-        Ok(Connected { endpoint, first: FirstPayload::default() })
+        Ok(Connected { endpoint, first: FirstPayload::default(), how: None })
     }
 
     async fn udp(&self, target: SocketAddr) -> Result<UdpEndpoint, ConnectError> {

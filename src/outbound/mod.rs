@@ -48,6 +48,34 @@ pub struct Connected {
     pub endpoint: BoxEndpoint,
     /// What of the inbound's payload it has been given.
     pub first: FirstPayload,
+    /// The way to a server.
+    pub how: Option<How>,
+}
+
+/// How a server was reached.
+#[derive(Clone, Copy, Debug)]
+pub struct How {
+    /// The version, if there is TLS.
+    pub tls: Option<rustls::ProtocolVersion>,
+    /// Whether there is WebSocket.
+    pub ws: bool,
+    /// How many bytes went as early data.
+    pub early_data: usize,
+}
+
+impl std::fmt::Display for How {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.tls {
+            Some(rustls::ProtocolVersion::TLSv1_3) => f.write_str("TLS 1.3")?,
+            Some(_) => f.write_str("TLS 1.2")?,
+            None => f.write_str("no TLS")?,
+        }
+        match (self.ws, self.early_data) {
+            (false, _) => Ok(()),
+            (true, 0) => f.write_str(", WebSocket, no early data"),
+            (true, bytes) => write!(f, ", WebSocket, {bytes} bytes of early data"),
+        }
+    }
 }
 
 /// Why a session has no other side.

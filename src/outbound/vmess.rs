@@ -15,14 +15,14 @@ use wsray_vmess::{
     SecurityChoice, outbound_options, seal_request,
 };
 
-use super::{Connected, OutboundError, first_payload};
+use super::{Connected, How, OutboundError, first_payload};
 use crate::{
     relay::FirstPayload,
     session::Session,
     stream::{Endpoint, Layout, Read},
     transport::{Channel, ConnectError, Connector, HANDSHAKE_TIMEOUT},
 
-    vmess::{ServerHabits, VmessStream, unix_seconds},
+    vmess::{EndMark, ServerHabits, VmessStream, unix_seconds},
 };
 
 /// A VMess client.
@@ -54,6 +54,8 @@ pub struct VmessUser {
     pub security: SecurityChoice,
     /// Chunk lengths are encrypted.
     pub authenticated_length: bool,
+    /// Whether the end of the request is marked.
+    pub end_mark: EndMark,
 }
 
 /// The pauses before each attempt to reach a server (v2fly/v2ray-core `proxy/vmess/outbound/outbound.go`).
@@ -120,10 +122,11 @@ impl VmessServer {
         } else {
             0
         };
+        let how = How { tls: channel.tls_version(), ws: channel.is_ws(), early_data: early };
         channel.queue(&opening[early..]).map_err(OutboundError::Inbound)?;
-        let stream = VmessStream::client(channel, &request, sealer, Arc::clone(&self.habits)).map_err(crypto)?;
+        let stream = VmessStream::client(channel, &request, sealer, user.end_mark, Arc::clone(&self.habits)).map_err(crypto)?;
         let first = FirstPayload { bytes: said.len() as u64, ended: said.ended };
-        Ok(Connected { endpoint: Box::new(stream), first })
+        Ok(Connected { endpoint: Box::new(stream), first, how: Some(how) })
     }
 
     /// Connects as far as is possible without knowing what will be sent.

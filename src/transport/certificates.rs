@@ -11,7 +11,7 @@ use rustls::{
     },
     crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
-    server::{ClientHello, ParsedCertificate, ResolvesServerCert, ResolvesServerCertUsingSni},
+    server::{ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert, ResolvesServerCertUsingSni},
     sign::CertifiedKey,
 };
 use wsray_config::{CertificatePair, ClientTls, Diagnostic, Pem, PemSource, ServerTls};
@@ -29,6 +29,10 @@ pub fn server_config(tls: &ServerTls) -> Result<Arc<ServerConfig>, Diagnostic> {
         .map_err(|error| Diagnostic::at(&tls.place, error.to_string()))?;
     let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::new(BySni::new(keys)));
     config.alpn_protocols = tls.alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    if !tls.session_resumption {
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+    }
     Ok(Arc::new(config))
 }
 

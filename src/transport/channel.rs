@@ -472,6 +472,11 @@ impl Channel {
         self.tls.as_ref().and_then(|tls| tls.alpn())
     }
 
+    /// The version of TLS, if there is TLS.
+    pub fn tls_version(&self) -> Option<rustls::ProtocolVersion> {
+        self.tls.as_ref().and_then(|tls| tls.version())
+    }
+
     /// Appends what comes next to `bytes`; 0 means the end. Before the upgrade only.
     ///
     /// # Errors

@@ -75,6 +75,14 @@ impl Tls {
         }
     }
 
+    /// The version agreed on.
+    pub fn version(&self) -> Option<rustls::ProtocolVersion> {
+        match &self.side {
+            Side::Client(connection) => connection.protocol_version(),
+            Side::Server(connection) => connection.protocol_version(),
+        }
+    }
+
     /// The start of an incomplete record, kept from the last read.
     pub fn carry(&mut self) -> &mut Vec<u8> {
         &mut self.carry

@@ -140,6 +140,8 @@ pub enum InboundProtocol {
     Socks(SocksInbound),
     /// HTTP proxy requests from programs.
     Http(HttpInbound),
+    /// SOCKS and HTTP on one port, told apart by the first byte, as in Xray and sing-box.
+    Mixed(SocksInbound),
 }
 
 /// A VMess server.

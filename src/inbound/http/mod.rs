@@ -3,7 +3,7 @@
 mod one_request;
 pub mod wire;
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{net::TcpStream, time::timeout};
 use wsray_vmess::Network;
@@ -26,6 +26,8 @@ pub struct HttpInbound {
     pub common: Common,
     /// Who may use it; empty: everybody.
     pub accounts: Accounts,
+    /// `timeout`: overrides the policy's for idle sessions.
+    pub idle_timeout: Option<Duration>,
     /// Where buffers come from.
     pub pool: Arc<Pool>,
 }
@@ -55,7 +57,8 @@ impl HttpInbound {
             Ok(Err(Refusal::Eof)) | Err(_) => return,
             Ok(Err(refusal)) => return self.common.tell_refused("refused HTTP clients", "http", peer, &refusal),
         };
-        let session = self.common.session(peer, user, Network::Tcp, request);
+        let mut session = self.common.session(peer, user, Network::Tcp, request);
+        session.idle_timeout = self.idle_timeout;
         self.common.dispatcher.run(session, inbound).await;
     }
 

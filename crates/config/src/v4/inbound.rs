@@ -17,7 +17,7 @@ use crate::{
 /// The inbound protocols of V2Ray and Xray.
 const PROTOCOLS: values::Names = values::Names {
     what: "an inbound protocol",
-    known: &["vmess", "socks", "http"],
+    known: &["vmess", "socks", "http", "mixed"],
     foreign: &[
         "vless",
         "trojan",
@@ -31,7 +31,7 @@ const PROTOCOLS: values::Names = values::Names {
         "hysteria2",
         "tun",
     ],
-    foreign_help: "remove this inbound, or use vmess, socks or http",
+    foreign_help: "remove this inbound, or use vmess, socks, http or mixed",
 };
 
 /// Reads an element of `inbounds`; takes `spare_port` if it has none.
@@ -66,11 +66,12 @@ fn protocol<'a>(
             inbound.stream = stream?;
             Ok(InboundProtocol::Vmess(inbound))
         }
-        "socks" => {
+        local @ ("socks" | "mixed") => {
             let plain = stream::refuse_for_local(object);
             let inbound = socks(object)?;
             warn_open(object, listen, inbound.accounts.is_empty());
-            plain.map(|()| InboundProtocol::Socks(inbound))
+            let protocol = if local == "mixed" { InboundProtocol::Mixed } else { InboundProtocol::Socks };
+            plain.map(|()| protocol(inbound))
         }
         "http" => {
             let plain = stream::refuse_for_local(object);
