@@ -18,7 +18,7 @@ use support::{
     pair,
     raw::{self, How},
     skip,
-    tap::Tap,
+    tap::{Changes, Tap},
 };
 
 const SWP: Early = Early::Header("Sec-WebSocket-Protocol", 2048);
@@ -238,7 +238,7 @@ fn both_base64_alphabets_and_padding_are_read() {
     let server = Server::start(Kind::Wsray, &link);
     let origin = Origin::start();
     for (index, change) in changes.into_iter().enumerate() {
-        let tap = Tap::rewriting(server.port, change);
+        let tap = Tap::changing(server.port, Changes { request: change, ..Changes::default() });
         let client = Client::start(Kind::V2Ray445, &link, tap.port);
         // Every length of padding.
         for length in 1..=3 {

@@ -16,7 +16,7 @@ use support::{
     node::{Client, Kind, Pair, Server},
     origin::{Origin, hash_of, pattern},
     pair, skip,
-    tap::{Cut, Tap},
+    tap::{Changes, Cut, Tap},
 };
 
 const WSRAY: Pair = Pair { client: Kind::Wsray, server: Kind::Wsray };
@@ -142,6 +142,30 @@ fn a_killed_server_is_no_clean_end(pair: Pair) {
     let streams = running_downloads(&client, &origin);
     server.node.kill();
     check_not_clean(streams, "killed");
+}
+
+/// V2Ray skips the chunk that does not open, and the application gets a stream with a hole.
+#[test]
+fn a_damaged_byte_ends_the_stream_as_cut_and_nothing_behind_it_is_delivered() {
+    const LENGTH: u64 = 2 << 20;
+    for server in [Kind::Wsray, Kind::V2Ray445, Kind::SingBox] {
+        let pair = Pair { client: Kind::Wsray, server };
+        if let Some(reason) = pair.missing() {
+            skip!(reason);
+        }
+        let origin = Origin::start();
+        let link = Link::default();
+        let server = Server::start(server, &link);
+        let tap = Tap::changing(server.port, Changes { damage: Some(300_000), ..Changes::default() });
+        let client = Client::start(Kind::Wsray, &link, tap.port);
+        let mut stream = apps::socks5(client.socks, origin.address.into(), None).unwrap();
+        stream.write_all(format!("give {LENGTH} 1\n").as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        let end = stream.read_to_end(&mut answer);
+        assert_eq!(end.map_err(|error| error.kind()), Err(ErrorKind::ConnectionReset), "{pair:?}");
+        assert!(answer.len() < 300_000, "{pair:?}: {} bytes", answer.len());
+        assert!(pattern(LENGTH, 1).starts_with(&answer), "{pair:?}: what came before the damage differs");
+    }
 }
 
 #[test]

@@ -14,6 +14,26 @@ pub enum Cut {
     Reset,
 }
 
+/// Turns the head of a message into what is passed on.
+pub type ChangeHead = fn(String) -> String;
+
+/// What a middle box does to the bytes that pass.
+#[derive(Clone, Copy)]
+pub struct Changes {
+    /// Applied to the head of every request.
+    pub request: ChangeHead,
+    /// Applied to the head of every answer.
+    pub answer: ChangeHead,
+    /// Flips a bit of this byte of what the server sends behind its head.
+    pub damage: Option<usize>,
+}
+
+impl Default for Changes {
+    fn default() -> Self {
+        Self { request: |head| head, answer: |head| head, damage: None }
+    }
+}
+
 /// Passes everything on and keeps what went through, a pair of streams a connection.
 #[derive(Debug, Clone)]
 pub struct Tap {
@@ -31,11 +51,10 @@ struct Connection {
 
 impl Tap {
     pub fn before(server: u16) -> Self {
-        Self::rewriting(server, |head| head)
+        Self::changing(server, Changes::default())
     }
 
-    /// Changes the head of every request on its way to the server.
-    pub fn rewriting(server: u16, change: fn(String) -> String) -> Self {
+    pub fn changing(server: u16, changes: Changes) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let connections = Arc::new(Mutex::new(Vec::new()));
@@ -54,16 +73,10 @@ impl Tap {
                 let copies = (Arc::clone(&connection.to_server), Arc::clone(&connection.to_client));
                 list.lock().unwrap().push(connection);
                 let (client_too, server_too) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                thread::spawn(move || pass_behind_head(client, server, changes.request, None, &copies.0));
                 thread::spawn(move || {
-                    if let Ok(head) = super::apps::read_head(&mut &client) {
-                        let head = change(head);
-                        copies.0.lock().unwrap().extend(head.as_bytes());
-                        if (&server).write_all(head.as_bytes()).is_ok() {
-                            pass(client, server, &copies.0);
-                        }
-                    }
+                    pass_behind_head(server_too, client_too, changes.answer, changes.damage, &copies.1);
                 });
-                thread::spawn(move || pass(server_too, client_too, &copies.1));
             }
         });
         Self { port, connections }
@@ -108,13 +121,30 @@ impl Tap {
     }
 }
 
-fn pass(mut from: TcpStream, mut to: TcpStream, copy: &Mutex<Vec<u8>>) {
-    let mut block = vec![0; 64 * 1024];
-    while let Ok(length) = from.read(&mut block) {
-        if length == 0 || to.write_all(&block[..length]).is_err() {
+fn pass_behind_head(
+    mut from: TcpStream,
+    mut to: TcpStream,
+    change: ChangeHead,
+    mut damage: Option<usize>,
+    copy: &Mutex<Vec<u8>>,
+) {
+    let mut block = change(super::apps::read_head(&mut from).unwrap_or_default()).into_bytes();
+    while !block.is_empty() {
+        copy.lock().unwrap().extend(&block);
+        if to.write_all(&block).is_err() {
             break;
         }
-        copy.lock().unwrap().extend(&block[..length]);
+        block.resize(64 * 1024, 0);
+        let length = from.read(&mut block).unwrap_or(0);
+        block.truncate(length);
+        if let Some(left) = &mut damage {
+            if *left < length {
+                block[*left] ^= 1;
+                damage = None;
+            } else {
+                *left -= length;
+            }
+        }
     }
     drop(to.shutdown(Shutdown::Write));
 }

@@ -1,0 +1,176 @@
+//! TLS: whom the client trusts, what name it asks for, which certificates a server takes.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are helpers of tests")]
+
+mod support;
+
+use std::{fs, process::Command};
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use support::{
+    apps, certificate,
+    config::{AppPorts, Link, Tls},
+    free_port,
+    node::{self, Client, Kind, Node, Server},
+    origin::Origin,
+    temporary_directory,
+};
+
+fn link() -> Link {
+    Link { tls: Tls::On, ..Link::default() }
+}
+
+/// Whether a client with changed `tlsSettings` reaches the server; its log.
+fn try_with(server: &Server, link: &Link, change: impl FnOnce(&mut Value)) -> (bool, String) {
+    let origin = Origin::start();
+    let client = Client::start_with(Kind::Wsray, link, server.port, |config| {
+        change(&mut config["outbounds"][0]["streamSettings"]["tlsSettings"]);
+    });
+    let echoed = apps::socks5(client.socks, origin.address.into(), None).and_then(|s| apps::check_echo(&s));
+    (echoed.is_ok(), client.node.log())
+}
+
+#[test]
+fn a_certificate_is_checked_against_trust_and_name() {
+    let link = link();
+    let server = Server::start(Kind::Wsray, &link);
+    let trusted = json!([{ "usage": "verify", "certificateFile": certificate::files().authority }]);
+    let cases = [
+        (json!({ "serverName": "localhost", "certificates": trusted }), true),
+        (json!({ "serverName": "example.test", "certificates": trusted }), true),
+        (json!({ "serverName": "127.0.0.1", "certificates": trusted }), true),
+        (json!({ "certificates": trusted }), true), // the address, which is on the certificate
+        (json!({ "serverName": "localhost", "certificates": trusted, "disableSystemRoot": true }), true),
+        (json!({ "serverName": "other.test", "certificates": trusted }), false),
+        (json!({ "serverName": "localhost" }), false),
+        (json!({ "serverName": "other.test", "allowInsecure": true }), true),
+    ];
+    for (settings, good) in cases {
+        let (reached, log) = try_with(&server, &link, |tls| *tls = settings.clone());
+        assert_eq!(reached, good, "{settings}: {log}");
+        if settings["allowInsecure"] == json!(true) {
+            assert!(log.contains("allowInsecure"), "it warns: {log}");
+        }
+    }
+}
+
+/// V2Ray's chain hash: SHA-256 of the only certificate's DER, in base64
+/// (v2fly/v2ray-core `transport/internet/tls/pin.go`).
+#[test]
+fn a_pinned_certificate_is_required() {
+    let pem = fs::read_to_string(&certificate::files().certificate).unwrap();
+    let code: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
+    let hash = Sha256::digest(data_encoding::BASE64.decode(code.as_bytes()).unwrap());
+    let link = link();
+    let server = Server::start(Kind::Wsray, &link);
+    for (pin, good) in
+        [(data_encoding::BASE64.encode(&hash), true), (data_encoding::BASE64.encode(&[7; 32]), false)]
+    {
+        let (reached, log) =
+            try_with(&server, &link, |tls| tls["pinnedPeerCertificateChainSha256"] = json!([pin]));
+        assert_eq!(reached, good, "{pin}: {log}");
+    }
+}
+
+#[test]
+fn ssl_cert_file_stands_in_for_the_system_store() {
+    let link = link();
+    let server = Server::start(Kind::Wsray, &link);
+    let ports = AppPorts { socks: free_port(), http: free_port() };
+    let mut config = support::config::client(Kind::Wsray, &link, ports, server.port);
+    config["outbounds"][0]["streamSettings"]["tlsSettings"] = json!({ "serverName": "localhost" });
+    let directory = temporary_directory("store");
+    fs::write(directory.join("config.json"), config.to_string()).unwrap();
+    let mut command = Command::new(node::wsray());
+    command.args(["run", "-c", "config.json"]).current_dir(&directory);
+    command.env("SSL_CERT_FILE", &certificate::files().authority);
+    let _client = Node::start_program("client", command, directory, &[ports.socks]);
+    let origin = Origin::start();
+    apps::check_echo(&apps::socks5(ports.socks, origin.address.into(), None).unwrap()).unwrap();
+}
+
+/// The name asked for is `serverName`, else the address; never the Host header.
+#[test]
+fn the_host_header_is_not_the_name_that_is_checked() {
+    let link = Link { headers: vec![("Host", "elsewhere.test")], ..link() };
+    let server = Server::start(Kind::Wsray, &link);
+    let (reached, log) = try_with(&server, &link, |_| {});
+    assert!(reached, "{log}");
+}
+
+#[test]
+fn a_certificate_may_stand_in_the_configuration() {
+    let lines = |path: &std::path::Path| {
+        fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let link = link();
+    let files = certificate::files();
+    let server = Server::start_with(Kind::Wsray, &link, |config| {
+        config["inbounds"][0]["streamSettings"]["tlsSettings"]["certificates"] =
+            json!([{ "certificate": lines(&files.certificate), "key": lines(&files.key) }]);
+    });
+    let (reached, log) = try_with(&server, &link, |tls| {
+        tls["certificates"] = json!([{ "usage": "verify", "certificate": lines(&files.authority) }]);
+    });
+    assert!(reached, "{log}");
+}
+
+/// Keys as openssl writes them: PKCS#8, SEC 1 and PKCS#1.
+#[test]
+fn keys_of_every_form_are_taken() {
+    let directory = temporary_directory("keys");
+    let script = "set -e
+openssl ecparam -name prime256v1 -genkey -noout -out sec1.key
+openssl pkcs8 -topk8 -nocrypt -in sec1.key -out pkcs8.key
+openssl genrsa -traditional -out pkcs1.key 2048 || openssl genrsa -out pkcs1.key 2048
+for kind in sec1 pkcs8 pkcs1; do
+  openssl req -x509 -new -key $kind.key -days 30 -subj /CN=localhost -addext subjectAltName=DNS:localhost \
+    -addext basicConstraints=critical,CA:FALSE -out $kind.crt
+done";
+    let made = Command::new("sh").args(["-c", script]).current_dir(&directory).output().unwrap();
+    if !made.status.success() {
+        support::skip!(format!("openssl: {}", String::from_utf8_lossy(&made.stderr)));
+    }
+    for kind in ["sec1", "pkcs8", "pkcs1"] {
+        let (certificate, key) =
+            (directory.join(kind).with_extension("crt"), directory.join(kind).with_extension("key"));
+        let link = link();
+        let server = Server::start_with(Kind::Wsray, &link, |config| {
+            config["inbounds"][0]["streamSettings"]["tlsSettings"]["certificates"] =
+                json!([{ "certificateFile": certificate, "keyFile": key }]);
+        });
+        let (reached, log) = try_with(&server, &link, |tls| {
+            tls["certificates"] = json!([{ "usage": "verify", "certificateFile": certificate }]);
+        });
+        assert!(reached, "{kind}: {log}");
+    }
+}
+
+#[test]
+fn a_key_of_another_certificate_is_refused_by_test() {
+    let other = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let directory = temporary_directory("mismatch");
+    let key = directory.join("other.key");
+    fs::write(&key, other.signing_key.serialize_pem()).unwrap();
+    let mut config = support::config::server(Kind::Wsray, &link(), 1);
+    config["inbounds"][0]["streamSettings"]["tlsSettings"]["certificates"][0]["keyFile"] = json!(key);
+    let path = directory.join("config.json");
+    fs::write(&path, config.to_string()).unwrap();
+    let output = Command::new(node::wsray()).args(["test", "-c"]).arg(&path).output().unwrap();
+    assert_eq!(output.status.code(), Some(23), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+/// Only HTTP/1.1 can be upgraded here, so a browser must not be offered HTTP/2.
+#[test]
+fn a_server_does_not_agree_to_http_2() {
+    let server = Server::start(Kind::Wsray, &link());
+    let address = format!("127.0.0.1:{}", server.port);
+    let mut command = Command::new("openssl");
+    command.args(["s_client", "-connect", &address, "-alpn", "h2,http/1.1", "-servername", "localhost"]);
+    let Ok(output) = command.stdin(std::process::Stdio::null()).output() else {
+        support::skip!("openssl is not here");
+    };
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("ALPN protocol: http/1.1"), "{text}");
+}
