@@ -16,6 +16,7 @@ pub mod front;
 pub mod node;
 pub mod origin;
 pub mod raw;
+pub mod reframe;
 pub mod tap;
 
 use std::{
