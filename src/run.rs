@@ -40,8 +40,8 @@ fn load(sources: &Sources) -> Result<Config, Exit> {
         Exit::Config
     })?;
     let sources: Vec<_> =
-        texts.iter().map(|source| Source { name: &source.name, text: &source.text }).collect();
-    match wsray_config::load(&sources) {
+        texts.iter().map(|source| Source::new(&source.name, &source.text)).collect();
+    match wsray_config::load(&sources, &wsray_config::Options::default()) {
         Ok(loaded) => {
             for warning in &loaded.warnings {
                 complain(&format_args!("warning: {warning}"));

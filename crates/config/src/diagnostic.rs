@@ -18,6 +18,17 @@ pub struct Place {
     pub path: Arc<str>,
 }
 
+impl Place {
+    /// The line as somebody would say it who reads `other`: with the file's name if it is another one.
+    pub(crate) fn seen_from(&self, other: &Place) -> String {
+        if self.file == other.file {
+            format!("in line {}", self.line)
+        } else {
+            format!("in line {} of {}", self.line, self.file)
+        }
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}:{}", self.file, self.line, self.column)?;

@@ -1,13 +1,21 @@
 //! What must hold for any text. Fuzz targets and tests call these.
 
-use crate::{Diagnostic, Source, load};
+use crate::{Diagnostic, Options, Source, load};
 
 /// Loading `text` returns, and whatever it says stands inside the text.
 ///
 /// # Panics
 /// When a line, a column or a message is none.
 pub fn load_returns_and_places_lie_inside(text: &str) {
-    let told = match load(&[Source { name: "fuzz.json", text }]) {
+    load_of_a_file_returns("fuzz.json", text);
+}
+
+/// The same for the text of a file, whose name says which format it has.
+///
+/// # Panics
+/// When a line, a column or a message is none.
+pub fn load_of_a_file_returns(name: &str, text: &str) {
+    let told = match load(&[Source::new(name, text)], &Options::default()) {
         Ok(loaded) => {
             let config = &loaded.config;
             assert!(config.inbounds.is_empty() || !config.outbounds.is_empty(), "inbounds without a way out");

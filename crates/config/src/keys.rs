@@ -24,13 +24,13 @@ pub(crate) enum Fate {
     Refused(&'static str),
     /// The same for a condition of a rule, where only an empty value is fine.
     Condition(&'static str),
-    /// A key of V2Ray 5's own dialect, whose documents are not read yet: an error.
-    Dialect5(&'static str),
+    /// A key of the other dialect: an error.
+    OtherDialect(&'static str),
     /// A known key in a wrong place, where V2Ray would ignore it: an error.
     Misplaced(&'static str),
 }
 
-use Fate::{Condition, Dialect5, Misplaced, NoEffect, Quiet, Read, Refused, Without};
+use Fate::{Condition, Misplaced, NoEffect, OtherDialect, Quiet, Read, Refused, Without};
 
 const fn key(name: &'static str, fate: Fate) -> Key {
     Key { name, fate }
@@ -74,7 +74,7 @@ pub(crate) const DOCUMENT: &[Key] = &[
     key("reverse", Refused(REMOVE_OR_OTHER)),
     key("fakedns", Refused(REMOVE_OR_OTHER)),
     key("services", Refused(REMOVE_OR_OTHER)),
-    key("router", Dialect5("write V2Ray 4's \"routing\"")),
+    key("router", OtherDialect("write V2Ray 4's \"routing\"")),
     key("streamSettings", Misplaced(STREAM_PLACE)),
     key("settings", Misplaced("move it into an element of \"inbounds\" or \"outbounds\"")),
     key("protocol", Misplaced("move it into an element of \"inbounds\" or \"outbounds\"")),
@@ -276,10 +276,10 @@ pub(crate) const STREAM: &[Key] = &[
     key("splithttpSettings", NoEffect(OTHER_NETWORK)),
     key("xtlsSettings", NoEffect("it belongs to \"security\": \"xtls\"; remove it")),
     key("realitySettings", NoEffect("it belongs to \"security\": \"reality\"; remove it")),
-    key("transport", Dialect5(V5)),
-    key("transportSettings", Dialect5(V5)),
-    key("securitySettings", Dialect5(V5)),
-    key("socketSettings", Dialect5("write V2Ray 4's \"sockopt\"")),
+    key("transport", OtherDialect(V5)),
+    key("transportSettings", OtherDialect(V5)),
+    key("securitySettings", OtherDialect(V5)),
+    key("socketSettings", OtherDialect("write V2Ray 4's \"sockopt\"")),
     key("path", Misplaced(STREAM_OPTION_PLACE)),
     key("headers", Misplaced(STREAM_OPTION_PLACE)),
     key("maxEarlyData", Misplaced(STREAM_OPTION_PLACE)),

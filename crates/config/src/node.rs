@@ -1,4 +1,4 @@
-//! A JSON tree that remembers where everything stands, and the list of complaints about it.
+//! The values of a tree as the dialects read them, and the list of complaints about them.
 
 use std::{
     cell::{Cell, RefCell},
@@ -7,12 +7,12 @@ use std::{
     sync::Arc,
 };
 
-use jsonc_parser::{
-    ast::{Object as JsonObject, ObjectProp, Value},
-    common::Ranged,
+use crate::{
+    Diagnostic, Place, Source,
+    keys::Key,
+    object::Object,
+    tree::{At, Element, Member, Tree, Value},
 };
-
-use crate::{Diagnostic, Place, Source, keys::Key, object::Object};
 
 /// What was asked for could not be had, and the reader has been told why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,53 +24,97 @@ pub(crate) type Parsed<T> = Result<T, Reported>;
 /// The most errors, and the most warnings, that are kept: more would help nobody.
 const MAX_DIAGNOSTICS: usize = 100;
 
-/// A text and what is to be said about it.
+/// In whose words a document is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    /// V2Ray 4's, the only one before V2Ray 5 and the default of its `.json` files.
+    V4,
+    /// V2Ray 5's own (`-format jsonv5`).
+    V5,
+}
+
+/// The sources and what is to be said about them.
 pub(crate) struct Reader<'a> {
-    file: Arc<str>,
+    files: Vec<File<'a>>,
+    variable: &'a dyn Fn(&str) -> Option<String>,
+    errors: RefCell<Vec<Diagnostic>>,
+    warnings: RefCell<Vec<Diagnostic>>,
+}
+
+/// A source's text.
+struct File<'a> {
+    name: Arc<str>,
     text: &'a str,
     /// Where each line begins, in bytes.
     lines: Vec<usize>,
     /// The last offset asked for, and how many characters of its line stand before it.
     last_column: Cell<(usize, usize)>,
-    errors: RefCell<Vec<Diagnostic>>,
-    warnings: RefCell<Vec<Diagnostic>>,
 }
 
-impl<'a> Reader<'a> {
-    pub(crate) fn new(source: &Source<'a>) -> Self {
+impl<'a> File<'a> {
+    fn new(source: &Source<'a>) -> Self {
         let first = if source.text.starts_with('\u{FEFF}') { 3 } else { 0 };
         let others = source.text.bytes().enumerate().filter(|&(_, b)| b == b'\n').map(|(at, _)| at + 1);
         Self {
-            file: source.name.into(),
+            name: source.name.into(),
             text: source.text,
             lines: std::iter::once(first).chain(others).collect(),
             last_column: Cell::default(),
+        }
+    }
+
+    fn place(&self, offset: usize, path: &str) -> Place {
+        let line = self.lines.partition_point(|&start| start <= offset).saturating_sub(1);
+        let start = self.lines.get(line).copied().unwrap_or_default();
+        // Places are mostly asked for in order, so on a long line counting goes on where it ended.
+        let (counted_to, counted) = Some(self.last_column.get())
+            .filter(|&(at, _)| (start..=offset).contains(&at))
+            .unwrap_or((start, 0));
+        let column = counted + self.text.get(counted_to..offset).unwrap_or_default().chars().count();
+        self.last_column.set((offset, column));
+        Place { file: self.name.clone(), line: line + 1, column: column + 1, path: path.into() }
+    }
+}
+
+impl<'a> Reader<'a> {
+    /// `variable` gives the value of a variable of the environment.
+    pub(crate) fn new(sources: &[Source<'a>], variable: &'a dyn Fn(&str) -> Option<String>) -> Self {
+        Self {
+            files: sources.iter().map(File::new).collect(),
+            variable,
             errors: RefCell::default(),
             warnings: RefCell::default(),
         }
     }
 
-    pub(crate) fn text(&self) -> &'a str {
-        self.text
+    pub(crate) fn text(&self, source: usize) -> &'a str {
+        self.files.get(source).map_or("", |file| file.text)
+    }
+
+    pub(crate) fn variable(&self, name: &str) -> Option<String> {
+        (self.variable)(name)
     }
 
     /// Errors and warnings, each in the order of their places.
     pub(crate) fn finish(self) -> (Vec<Diagnostic>, Vec<Diagnostic>) {
         let order = |mut all: Vec<Diagnostic>| {
             all.sort_by_key(|one| {
-                one.place.as_ref().map_or((usize::MAX, 0), |place| (place.line, place.column))
+                one.place.as_ref().map_or((usize::MAX, 0, 0), |place| {
+                    let source = self.files.iter().position(|file| Arc::ptr_eq(&file.name, &place.file));
+                    (source.unwrap_or_default(), place.line, place.column)
+                })
             });
             all
         };
         (order(self.errors.into_inner()), order(self.warnings.into_inner()))
     }
 
-    pub(crate) fn refuse_at(&self, offset: usize, message: &str, help: &str) -> Reported {
-        self.refuse(Diagnostic::at(&self.place(offset, ""), message).help(help))
+    pub(crate) fn refuse_at(&self, at: At, message: &str, help: &str) -> Reported {
+        self.refuse(Diagnostic::at(&self.place(at, ""), message).help(help))
     }
 
-    pub(crate) fn warn_at(&self, offset: usize, message: &str, help: &str) {
-        self.warn(Diagnostic::at(&self.place(offset, ""), message).help(help));
+    pub(crate) fn warn_at(&self, at: At, message: &str, help: &str) {
+        self.warn(Diagnostic::at(&self.place(at, ""), message).help(help));
     }
 
     pub(crate) fn refuse(&self, diagnostic: Diagnostic) -> Reported {
@@ -86,16 +130,11 @@ impl<'a> Reader<'a> {
         self.warnings.borrow().len() >= MAX_DIAGNOSTICS
     }
 
-    pub(crate) fn place(&self, offset: usize, path: &str) -> Place {
-        let line = self.lines.partition_point(|&start| start <= offset).saturating_sub(1);
-        let start = self.lines.get(line).copied().unwrap_or_default();
-        // Places are mostly asked for in order, so on a long line counting goes on where it ended.
-        let (counted_to, counted) = Some(self.last_column.get())
-            .filter(|&(at, _)| (start..=offset).contains(&at))
-            .unwrap_or((start, 0));
-        let column = counted + self.text.get(counted_to..offset).unwrap_or_default().chars().count();
-        self.last_column.set((offset, column));
-        Place { file: self.file.clone(), line: line + 1, column: column + 1, path: path.into() }
+    pub(crate) fn place(&self, at: At, path: &str) -> Place {
+        match self.files.get(at.source) {
+            Some(file) => file.place(at.offset, path),
+            None => Place { file: "".into(), line: 1, column: 1, path: path.into() },
+        }
     }
 }
 
@@ -110,17 +149,31 @@ fn keep(list: &RefCell<Vec<Diagnostic>>, diagnostic: Diagnostic) {
 #[derive(Clone)]
 pub(crate) struct Node<'a> {
     pub(crate) reader: &'a Reader<'a>,
-    value: &'a Value<'a>,
+    pub(crate) dialect: Dialect,
+    tree: &'a Tree,
     path: Rc<str>,
 }
 
 impl<'a> Node<'a> {
-    pub(crate) fn root(reader: &'a Reader<'a>, value: &'a Value<'a>) -> Self {
-        Self { reader, value, path: "".into() }
+    pub(crate) fn root(reader: &'a Reader<'a>, tree: &'a Tree, dialect: Dialect) -> Self {
+        Self { reader, dialect, tree, path: "".into() }
+    }
+
+    /// The same value, read in another dialect.
+    pub(crate) fn in_dialect(&self, dialect: Dialect) -> Self {
+        Self { dialect, ..self.clone() }
+    }
+
+    /// The first in V2Ray 4's dialect, the second in V2Ray 5's: a key, or what to write.
+    pub(crate) fn either<T>(&self, v4: T, v5: T) -> T {
+        match self.dialect {
+            Dialect::V4 => v4,
+            Dialect::V5 => v5,
+        }
     }
 
     pub(crate) fn place(&self) -> Place {
-        self.reader.place(self.value.range().start, &self.path)
+        self.reader.place(self.tree.at, &self.path)
     }
 
     /// Reports an error about this value.
@@ -140,45 +193,48 @@ impl<'a> Node<'a> {
 
     /// The value in a few words.
     pub(crate) fn found(&self) -> String {
-        match self.value {
-            Value::StringLit(text) => format!("{:?}", clip(&text.value, 60)),
-            Value::NumberLit(number) => clip(number.value, 40),
-            Value::BooleanLit(flag) => flag.value.to_string(),
+        match &self.tree.value {
+            Value::Text(text) => format!("{:?}", clip(text, 60)),
+            Value::Number(number) => clip(number, 40),
+            Value::Flag(flag) => flag.to_string(),
             Value::Object(_) => "an object".to_owned(),
-            Value::Array(_) => "a list".to_owned(),
-            Value::NullKeyword(_) => "null".to_owned(),
+            Value::List(_) => "a list".to_owned(),
+            Value::Null => "null".to_owned(),
         }
     }
 
     pub(crate) fn as_text(&self) -> Option<&'a str> {
-        self.value.as_string_lit().map(|text| text.value.as_ref())
+        match &self.tree.value {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
     }
 
     /// What kind of value it is, for values that must not be shown.
     pub(crate) fn kind(&self) -> &'static str {
-        match self.value {
-            Value::StringLit(_) => "a text",
-            Value::NumberLit(_) => "a number",
-            Value::BooleanLit(_) => "true or false",
+        match &self.tree.value {
+            Value::Text(_) => "a text",
+            Value::Number(_) => "a number",
+            Value::Flag(_) => "true or false",
             Value::Object(_) => "an object",
-            Value::Array(_) => "a list",
-            Value::NullKeyword(_) => "null",
+            Value::List(_) => "a list",
+            Value::Null => "null",
         }
     }
 
     pub(crate) fn is_list(&self) -> bool {
-        self.value.as_array().is_some()
+        matches!(self.tree.value, Value::List(_))
     }
 
     pub(crate) fn is_object(&self) -> bool {
-        self.value.as_object().is_some()
+        matches!(self.tree.value, Value::Object(_))
     }
 
     /// `what` names the thing in the error, such as `a path`.
     pub(crate) fn text(&self, what: &str) -> Parsed<&'a str> {
         self.as_text().ok_or_else(|| {
-            let help = match self.value {
-                Value::NumberLit(_) | Value::BooleanLit(_) => {
+            let help = match &self.tree.value {
+                Value::Number(_) | Value::Flag(_) => {
                     format!("put it in double quotes: \"{}\"", self.found())
                 }
                 _ => "write one text in double quotes".to_owned(),
@@ -188,8 +244,8 @@ impl<'a> Node<'a> {
     }
 
     pub(crate) fn flag(&self) -> Parsed<bool> {
-        if let Value::BooleanLit(flag) = self.value {
-            return Ok(flag.value);
+        if let Value::Flag(flag) = self.tree.value {
+            return Ok(flag);
         }
         let meant = match self.found().trim_matches('"').to_lowercase().as_str() {
             "true" | "1" | "yes" | "on" => "write true without quotes",
@@ -201,8 +257,8 @@ impl<'a> Node<'a> {
 
     /// A whole number in `range`; `what` names it with its unit.
     pub(crate) fn number(&self, what: &str, range: RangeInclusive<u32>) -> Parsed<u32> {
-        if let Value::NumberLit(number) = self.value
-            && let Ok(number) = number.value.parse::<u32>()
+        if let Value::Number(number) = &self.tree.value
+            && let Ok(number) = number.parse::<u32>()
             && range.contains(&number)
         {
             return Ok(number);
@@ -219,9 +275,9 @@ impl<'a> Node<'a> {
 
     /// The whole number that `"2048"`, `"2k"`, `2048.0` or `2048.5` is probably meant to be.
     fn meant_number(&self) -> Option<u32> {
-        let text = match self.value {
-            Value::StringLit(text) => text.value.trim().to_lowercase(),
-            Value::NumberLit(number) => number.value.split('.').next().unwrap_or_default().to_owned(),
+        let text = match &self.tree.value {
+            Value::Text(text) => text.trim().to_lowercase(),
+            Value::Number(number) => number.split('.').next().unwrap_or_default().to_owned(),
             _ => return None,
         };
         let (text, scale) = ["kib", "kb", "k"]
@@ -234,12 +290,14 @@ impl<'a> Node<'a> {
 
     /// The elements of a list, `null` ones left out.
     pub(crate) fn list(&self) -> Parsed<Vec<Node<'a>>> {
-        let Value::Array(array) = self.value else {
+        let Value::List(elements) = &self.tree.value else {
             return Err(self.expected("a list", "put it in square brackets: [ ... ]"));
         };
-        let elements =
-            array.elements.iter().enumerate().filter(|(_, value)| value.as_null_keyword().is_none());
-        Ok(elements.map(|(n, value)| self.child(value, format!("{}[{n}]", self.path).into())).collect())
+        let present = elements.iter().filter(|element| !element.tree.is_null());
+        let node = |element: &'a Element| {
+            self.child(&element.tree, format!("{}[{}]", self.path, element.index).into())
+        };
+        Ok(present.map(node).collect())
     }
 
     /// Texts: a list of them, or one with commas between (V2Ray's `StringList`).
@@ -268,7 +326,7 @@ impl<'a> Node<'a> {
     /// out.
     pub(crate) fn entries(&self) -> Parsed<Vec<(&'a str, Place, Node<'a>)>> {
         let members = self.members()?;
-        let present = members.properties.iter().filter(|member| member.value.as_null_keyword().is_none());
+        let present = members.iter().filter(|member| !member.tree.is_null());
         Ok(present
             .map(|member| (member.name.as_str(), self.key_place(member), self.member(member)))
             .collect())
@@ -277,30 +335,33 @@ impl<'a> Node<'a> {
     /// Whether this switches something off, so that nobody misses it: `false`, `0`, an empty value, a word
     /// for "nothing special", `enabled: false`, or only such things.
     pub(crate) fn is_off(&self) -> bool {
-        is_off(self.value)
+        is_off(self.tree)
     }
 
     /// Whether nothing is in it.
     pub(crate) fn is_empty(&self) -> bool {
-        match self.value {
-            Value::StringLit(text) => text.value.is_empty(),
-            Value::Array(array) => array.elements.is_empty(),
-            Value::Object(object) => object.properties.is_empty(),
-            Value::NullKeyword(_) => true,
-            Value::NumberLit(_) | Value::BooleanLit(_) => false,
+        match &self.tree.value {
+            Value::Text(text) => text.is_empty(),
+            Value::List(elements) => elements.is_empty(),
+            Value::Object(members) => members.is_empty(),
+            Value::Null => true,
+            Value::Number(_) | Value::Flag(_) => false,
         }
     }
 
-    fn members(&self) -> Parsed<&'a JsonObject<'a>> {
-        self.value.as_object().ok_or_else(|| self.expected("an object", "write { \"key\": value, ... }"))
+    fn members(&self) -> Parsed<&'a [Member]> {
+        match &self.tree.value {
+            Value::Object(members) => Ok(members),
+            _ => Err(self.expected("an object", "write { \"key\": value, ... }")),
+        }
     }
 
-    fn child(&self, value: &'a Value<'a>, path: Rc<str>) -> Node<'a> {
-        Node { reader: self.reader, value, path }
+    fn child(&self, tree: &'a Tree, path: Rc<str>) -> Node<'a> {
+        Node { reader: self.reader, dialect: self.dialect, tree, path }
     }
 
-    pub(crate) fn member(&self, member: &'a ObjectProp<'a>) -> Node<'a> {
-        self.child(&member.value, self.key_path(member.name.as_str()).into())
+    pub(crate) fn member(&self, member: &'a Member) -> Node<'a> {
+        self.child(&member.tree, self.key_path(&member.name).into())
     }
 
     fn key_path(&self, key: &str) -> String {
@@ -312,27 +373,26 @@ impl<'a> Node<'a> {
         }
     }
 
-    pub(crate) fn key_place(&self, member: &ObjectProp<'_>) -> Place {
-        self.reader.place(member.range.start, &self.key_path(member.name.as_str()))
+    pub(crate) fn key_place(&self, member: &Member) -> Place {
+        self.reader.place(member.at, &self.key_path(&member.name))
     }
 }
 
 /// Words by which V2Ray and Xray spell "nothing special".
 const OFF_WORDS: [&str; 6] = ["", "off", "none", "asis", "always", "0.0.0.0"];
 
-fn is_off(value: &Value<'_>) -> bool {
-    match value {
-        Value::NullKeyword(_) => true,
-        Value::BooleanLit(flag) => !flag.value,
-        Value::NumberLit(number) => number.value == "0",
-        Value::StringLit(text) => OFF_WORDS.iter().any(|word| text.value.eq_ignore_ascii_case(word)),
-        Value::Array(array) => array.elements.iter().all(is_off),
-        Value::Object(object) => {
-            let enabled =
-                object.properties.iter().rfind(|member| member.name.as_str().eq_ignore_ascii_case("enabled"));
+fn is_off(tree: &Tree) -> bool {
+    match &tree.value {
+        Value::Null => true,
+        Value::Flag(flag) => !flag,
+        Value::Number(number) => number == "0",
+        Value::Text(text) => OFF_WORDS.iter().any(|word| text.eq_ignore_ascii_case(word)),
+        Value::List(elements) => elements.iter().all(|element| is_off(&element.tree)),
+        Value::Object(members) => {
+            let enabled = members.iter().rfind(|member| member.name.eq_ignore_ascii_case("enabled"));
             match enabled {
-                Some(enabled) => is_off(&enabled.value),
-                None => object.properties.iter().all(|member| is_off(&member.value)),
+                Some(enabled) => is_off(&enabled.tree),
+                None => members.iter().all(|member| is_off(&member.tree)),
             }
         }
     }

@@ -1,42 +1,31 @@
 //! From text to a JSON tree: comments of three kinds, trailing commas, and errors a person can act on.
 //!
-//! The tree is made by `jsonc-parser`. Before it runs, one pass over the text blanks the comments (it does
+//! The values are found by `jsonc-parser`. Before it runs, one pass over the text blanks the comments (it does
 //! not know `#`), finds where the first value ends (V2Ray ignores what follows), and refuses what that parser
 //! would not: texts that run over the end of their line, and nesting without end.
 
 use jsonc_parser::{
-    CollectOptions, ParseOptions, ParseStringErrorKind, ast::Value, errors::ParseErrorKind as Kind,
+    CollectOptions, ParseOptions, ParseStringErrorKind, ast, common::Ranged, errors::ParseErrorKind as Kind,
     parse_to_ast,
 };
 
-use crate::node::{Reader, Reported, clip};
+use crate::{
+    node::{Reader, Reported, clip},
+    tree::{At, Member, Tree, Value},
+};
 
 /// The longest text that is read, in bytes; some thousand times a large configuration.
 pub(crate) const MAX_TEXT_BYTES: usize = 16 << 20;
 /// The deepest nesting of objects and lists; V2Ray's own keys need 9.
 pub(crate) const MAX_DEPTH: usize = 64;
 
-/// The same text, byte for byte as long, with nothing left that the parser does not know.
+/// Reads the JSON of a source.
 ///
 /// # Errors
 /// Reported to `reader`.
-pub(crate) fn prepare(reader: &Reader<'_>) -> Result<String, Reported> {
-    let text = reader.text();
-    if text.len() > MAX_TEXT_BYTES {
-        return Err(reader.refuse_at(
-            0,
-            &format!("expected at most {MAX_TEXT_BYTES} bytes, found {}", text.len()),
-            "this is hardly a configuration: check the file name",
-        ));
-    }
-    Blanking { reader, bytes: text.as_bytes(), out: text.as_bytes().to_vec(), at: 0, depth: 0 }.run()
-}
-
-/// Parses what [`prepare`] made.
-///
-/// # Errors
-/// Reported to `reader`.
-pub(crate) fn parse<'t>(reader: &Reader<'_>, prepared: &'t str) -> Result<Value<'t>, Reported> {
+pub(crate) fn json(reader: &Reader<'_>, source: usize) -> Result<Tree, Reported> {
+    let text = prepare(reader, source)?;
+    let at = |offset| At { source, offset };
     let options = ParseOptions {
         allow_comments: false,
         allow_trailing_commas: true,
@@ -49,26 +38,79 @@ pub(crate) fn parse<'t>(reader: &Reader<'_>, prepared: &'t str) -> Result<Value<
         allow_non_finite_numbers: false,
         allow_extended_string_escapes: false,
     };
-    match parse_to_ast(prepared, &CollectOptions::default(), &options) {
-        Ok(parsed) => parsed.value.ok_or_else(|| {
-            reader.refuse_at(
-                0,
-                "expected a configuration, found nothing",
-                "write an object: { \"inbounds\": [...], ... }",
-            )
-        }),
+    match parse_to_ast(&text, &CollectOptions::default(), &options) {
+        Ok(parsed) => parsed.value.map(|value| tree(value, source)).ok_or_else(|| nothing(reader, source)),
         Err(error) => {
             let range = error.range();
-            let found = prepared.get(range.start..).unwrap_or_default();
+            let found = text.get(range.start..).unwrap_or_default();
             let (message, help) = explain(error.kind(), found);
-            Err(reader.refuse_at(range.start, &message, &help))
+            Err(reader.refuse_at(at(range.start), &message, &help))
         }
     }
+}
+
+/// The error that a source holds nothing.
+pub(crate) fn nothing(reader: &Reader<'_>, source: usize) -> Reported {
+    reader.refuse_at(
+        At { source, offset: 0 },
+        "expected a configuration, found nothing",
+        "write an object: { \"inbounds\": [...], ... }",
+    )
+}
+
+/// Refuses a source that is too long to be read.
+pub(crate) fn check_length(reader: &Reader<'_>, source: usize) -> Result<(), Reported> {
+    let length = reader.text(source).len();
+    if length <= MAX_TEXT_BYTES {
+        return Ok(());
+    }
+    Err(reader.refuse_at(
+        At { source, offset: 0 },
+        &format!("expected at most {MAX_TEXT_BYTES} bytes, found {length}"),
+        "this is hardly a configuration: check the file name",
+    ))
+}
+
+/// The error that objects and lists are nested too deep.
+pub(crate) fn too_deep(reader: &Reader<'_>, at: At) -> Reported {
+    let message = format!("expected at most {MAX_DEPTH} levels of nesting, found more");
+    reader.refuse_at(at, &message, "look for a missing \"}\" or \"]\" before it")
+}
+
+/// The same text, byte for byte as long, with nothing left that the parser does not know.
+fn prepare(reader: &Reader<'_>, source: usize) -> Result<String, Reported> {
+    let bytes = reader.text(source).as_bytes();
+    Blanking { reader, source, bytes, out: bytes.to_vec(), at: 0, depth: 0 }.run()
+}
+
+/// Our tree of the parser's; as deep as [`prepare`] let it be.
+fn tree(value: ast::Value<'_>, source: usize) -> Tree {
+    let at = |offset| At { source, offset };
+    let start = at(value.range().start);
+    let value = match value {
+        ast::Value::NullKeyword(_) => Value::Null,
+        ast::Value::BooleanLit(flag) => Value::Flag(flag.value),
+        ast::Value::NumberLit(number) => Value::Number(number.value.to_owned()),
+        ast::Value::StringLit(text) => Value::Text(text.value.into_owned()),
+        ast::Value::Array(array) => {
+            return Tree::list(start, array.elements.into_iter().map(|value| tree(value, source)));
+        }
+        ast::Value::Object(object) => {
+            let members = object.properties.into_iter().map(|member| Member {
+                name: member.name.as_str().to_owned(),
+                at: at(member.range.start),
+                tree: tree(member.value, source),
+            });
+            Value::Object(members.collect())
+        }
+    };
+    Tree { at: start, value }
 }
 
 /// The pass that blanks comments.
 struct Blanking<'a> {
     reader: &'a Reader<'a>,
+    source: usize,
     bytes: &'a [u8],
     out: Vec<u8>,
     at: usize,
@@ -87,7 +129,7 @@ impl Blanking<'_> {
             }
             if ended && !byte.is_ascii_whitespace() {
                 self.reader.warn_at(
-                    self.at,
+                    self.here(),
                     "the text from here on is ignored: the configuration has ended",
                     "if it should count, look for a \"}\" too many before it",
                 );
@@ -109,15 +151,14 @@ impl Blanking<'_> {
         Ok(String::from_utf8_lossy(&self.out).into_owned())
     }
 
+    fn here(&self) -> At {
+        At { source: self.source, offset: self.at }
+    }
+
     fn open(&mut self) -> Result<(), Reported> {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
-            let message = format!("expected at most {MAX_DEPTH} levels of nesting, found more");
-            return Err(self.reader.refuse_at(
-                self.at,
-                &message,
-                "look for a missing \"}\" or \"]\" before it",
-            ));
+            return Err(too_deep(self.reader, self.here()));
         }
         self.at += 1;
         Ok(())
@@ -131,7 +172,7 @@ impl Blanking<'_> {
         } else if rest.starts_with(b"/*") {
             let Some(end) = rest.windows(2).skip(2).position(|pair| pair == b"*/") else {
                 return Err(self.reader.refuse_at(
-                    self.at,
+                    self.here(),
                     "this comment does not end",
                     "write */ where it should end",
                 ));
@@ -157,13 +198,17 @@ impl Blanking<'_> {
                 b'\n' | b'\r' => break,
                 0..=0x1F => {
                     let message = format!("a text cannot hold the control character {byte:#04x} as it is");
-                    return Err(self.reader.refuse_at(self.at, &message, &format!("write \\u{byte:04x}")));
+                    return Err(self.reader.refuse_at(
+                        self.here(),
+                        &message,
+                        &format!("write \\u{byte:04x}"),
+                    ));
                 }
                 _ => self.at += 1,
             }
         }
         Err(self.reader.refuse_at(
-            start,
+            At { source: self.source, offset: start },
             "this text does not end on its line",
             "close it with a double quote (\")",
         ))

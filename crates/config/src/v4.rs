@@ -86,7 +86,7 @@ fn unique_tags(root: &Node<'_>, inbounds: &[Inbound], outbounds: &[Outbound]) ->
             let Some(tag) = tag else { continue };
             if let Some(first) = seen.insert(tag, place) {
                 let first: &crate::Place = first;
-                let message = format!("the tag {tag:?} is taken by the {kind} in line {}", first.line);
+                let message = format!("the tag {tag:?} is taken by the {kind} {}", first.seen_from(place));
                 result = Err(root.reader.refuse(Diagnostic::at(place, message).help("give it another tag")));
             }
         }
@@ -97,24 +97,25 @@ fn unique_tags(root: &Node<'_>, inbounds: &[Inbound], outbounds: &[Outbound]) ->
 /// V2Ray lets two inbounds share a port, and the kernel deals connections out between them.
 fn unique_ports(root: &Node<'_>, inbounds: &[Inbound]) -> Parsed<()> {
     let mut result = Ok(());
-    let mut by_first: Vec<&Inbound> = inbounds.iter().collect();
-    by_first.sort_by_key(|inbound| inbound.listen.ports.first());
+    let mut by_first: Vec<(usize, &Inbound)> = inbounds.iter().enumerate().collect();
+    by_first.sort_by_key(|(_, inbound)| inbound.listen.ports.first());
     // Those that may still share a port with one further on.
-    let mut open: Vec<&Inbound> = Vec::new();
-    for high in by_first {
+    let mut open: Vec<(usize, &Inbound)> = Vec::new();
+    for (number, high) in by_first {
         let port = high.listen.ports.first();
-        open.retain(|low| low.listen.ports.last() >= port);
-        for low in open.iter().filter(|low| overlap(low.listen.address, high.listen.address)) {
-            let in_order = (low.place.line, low.place.column) <= (high.place.line, high.place.column);
-            let (earlier, later) = if in_order { (*low, high) } else { (high, *low) };
+        open.retain(|(_, low)| low.listen.ports.last() >= port);
+        for (other, low) in open.iter().filter(|(_, low)| overlap(low.listen.address, high.listen.address)) {
+            let (earlier, later) = if *other < number { (*low, high) } else { (high, *low) };
             let message = format!(
-                "port {port} of {} is taken by the inbound in line {}, which listens on {}",
-                later.listen.address, earlier.place.line, earlier.listen.address,
+                "port {port} of {} is taken by the inbound {}, which listens on {}",
+                later.listen.address,
+                earlier.place.seen_from(&later.place),
+                earlier.listen.address,
             );
             let error = Diagnostic::at(&later.listen.place, message).help("give one of them another port");
             result = Err(root.reader.refuse(error));
         }
-        open.push(high);
+        open.push((number, high));
     }
     result
 }
@@ -136,8 +137,8 @@ fn dns(document: &Object<'_>, outbounds: &[Outbound]) -> Parsed<()> {
     if let Some(outbound) = outbounds.iter().find(resolves) {
         return Err(dns.refuse(
             format!(
-                "this is not supported yet, and the freedom outbound in line {} asks for it",
-                outbound.place.line
+                "this is not supported yet, and the freedom outbound {} asks for it",
+                outbound.place.seen_from(&dns.place())
             ),
             "remove \"dns\", and names are resolved by the system; or remove that outbound's \
                 \"domainStrategy\"",

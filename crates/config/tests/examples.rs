@@ -6,7 +6,8 @@
 use std::{fs, path::Path};
 
 use wsray_config::{
-    Config, InboundProtocol, Loaded, OutboundProtocol, PemSource, Source, VmessInbound, VmessOutbound, load,
+    Config, InboundProtocol, Loaded, Options, OutboundProtocol, PemSource, Source, VmessInbound,
+    VmessOutbound, load,
 };
 use wsray_ws::EarlyDataPlace;
 
@@ -16,14 +17,14 @@ fn read(path: &str) -> String {
 }
 
 fn loaded(text: &str) -> Loaded {
-    match load(&[Source { name: "config.json", text }]) {
+    match load(&[Source::new("config.json", text)], &Options::default()) {
         Ok(loaded) => loaded,
         Err(errors) => panic!("refused: {}", errors[0]),
     }
 }
 
 fn refused(text: &str) -> String {
-    let errors = load(&[Source { name: "config.json", text }]).expect_err("it loads");
+    let errors = load(&[Source::new("config.json", text)], &Options::default()).expect_err("it loads");
     assert_eq!(errors.len(), 1, "{errors:?}");
     errors[0].to_string()
 }

@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use wsray_config::{
-    Blackhole, Config, DomainStrategy, InboundProtocol, Level, LogTarget, OutboundProtocol, PemSource,
-    Source, load,
+    Blackhole, Config, DomainStrategy, InboundProtocol, Level, LogTarget, Options, OutboundProtocol,
+    PemSource, Source, load,
 };
 use wsray_vmess::SecurityChoice;
 use wsray_ws::EarlyDataPlace;
@@ -15,7 +15,7 @@ const ID: &str = "b831381d-6324-4d53-ad4f-8cda48b30811";
 
 #[track_caller]
 fn config(text: &str) -> Config {
-    match load(&[Source { name: "config.json", text }]) {
+    match load(&[Source::new("config.json", text)], &Options::default()) {
         Ok(loaded) => loaded.config,
         Err(errors) => panic!("refused: {}", errors[0]),
     }
@@ -81,7 +81,7 @@ fn comments_trailing_commas_and_a_byte_order_mark_are_fine() {
 
 #[test]
 fn a_byte_order_mark_does_not_move_columns() {
-    let errors = load(&[Source { name: "x", text: "\u{FEFF}{ \"log\": 5 }" }]).unwrap_err();
+    let errors = load(&[Source::new("x", "\u{FEFF}{ \"log\": 5 }")], &Options::default()).unwrap_err();
     let place = errors[0].place.as_ref().unwrap();
     assert_eq!((place.line, place.column), (1, 10));
 }
@@ -407,9 +407,6 @@ fn mux_with_a_negative_concurrency_is_off() {
 }
 
 #[test]
-fn several_sources_are_refused_for_now() {
-    let source = Source { name: "a.json", text: "{}" };
-    let errors = load(&[source, source]).unwrap_err();
-    assert!(errors[0].message.contains("expected one configuration, found 2"));
-    assert!(load(&[]).is_err());
+fn no_source_at_all_is_an_error() {
+    assert!(load(&[], &Options::default()).is_err());
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use proptest::prelude::*;
-use wsray_config::{Source, invariants::load_returns_and_places_lie_inside, load};
+use wsray_config::{Options, Source, invariants::load_returns_and_places_lie_inside, load};
 
 /// Every configuration in this repository, good and bad.
 fn corpus() -> Vec<String> {
@@ -116,7 +116,7 @@ fn nesting_without_end_and_texts_without_end_are_refused() {
         "\"".to_owned() + &"a".repeat(1 << 20),
         "/*".repeat(1 << 20),
     ] {
-        let errors = load(&[Source { name: "x", text: &text }]).unwrap_err();
+        let errors = load(&[Source::new("x", &text)], &Options::default()).unwrap_err();
         assert_eq!(errors.len(), 1);
     }
 }
@@ -124,7 +124,7 @@ fn nesting_without_end_and_texts_without_end_are_refused() {
 #[test]
 fn a_text_beyond_16_mib_is_refused_by_its_size() {
     let text = " ".repeat((16 << 20) + 1);
-    let errors = load(&[Source { name: "x", text: &text }]).unwrap_err();
+    let errors = load(&[Source::new("x", &text)], &Options::default()).unwrap_err();
     assert_eq!(errors[0].message, "expected at most 16777216 bytes, found 16777217");
 }
 
@@ -133,7 +133,7 @@ fn ten_thousand_mistakes_are_told_as_a_hundred_in_a_second() {
     let text =
         format!("{{ {} \"inbounds\": [{}] }}", "\"unknownkey\": 1, ".repeat(10_000), "5, ".repeat(10_000));
     let start = Instant::now();
-    let errors = load(&[Source { name: "x", text: &text }]).unwrap_err();
+    let errors = load(&[Source::new("x", &text)], &Options::default()).unwrap_err();
     assert_eq!(errors.len(), 100);
     assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
 }
@@ -148,6 +148,6 @@ fn five_thousand_users_load_in_a_second() {
         users.join(",\n")
     );
     let start = Instant::now();
-    assert!(load(&[Source { name: "x", text: &text }]).is_ok());
+    assert!(load(&[Source::new("x", &text)], &Options::default()).is_ok());
     assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
 }

@@ -5,7 +5,7 @@
 
 use std::{fs, path::Path};
 
-use wsray_config::{Diagnostic, Source, load};
+use wsray_config::{Diagnostic, Options, Source, load};
 
 /// Calls `say` with each file of `directory` and compares its answer with the text beside the file.
 fn compare(directory: &str, least: usize, say: impl Fn(&[Source<'_>]) -> Result<Vec<Diagnostic>, String>) {
@@ -20,7 +20,7 @@ fn compare(directory: &str, least: usize, say: impl Fn(&[Source<'_>]) -> Result<
         let name = path.file_name().unwrap().to_str().unwrap();
         let text = fs::read_to_string(&path).unwrap();
         let expected = fs::read_to_string(path.with_extension("txt")).unwrap_or_default();
-        let said = match say(&[Source { name, text: &text }]) {
+        let said = match say(&[Source::new(name, &text)]) {
             Ok(said) => lines(&said),
             Err(instead) => format!("{instead}\n"),
         };
@@ -38,7 +38,7 @@ fn lines(said: &[Diagnostic]) -> String {
 
 #[test]
 fn each_refused_configuration_gets_exactly_these_errors() {
-    compare("refusals", 100, |source| match load(source) {
+    compare("refusals", 100, |source| match load(source, &Options::default()) {
         Ok(_) => Err("it loads".to_owned()),
         Err(errors) => Ok(errors),
     });
@@ -46,7 +46,7 @@ fn each_refused_configuration_gets_exactly_these_errors() {
 
 #[test]
 fn each_doubtful_configuration_loads_with_exactly_these_warnings() {
-    compare("warnings", 20, |source| match load(source) {
+    compare("warnings", 20, |source| match load(source, &Options::default()) {
         Ok(loaded) => Ok(loaded.warnings),
         Err(errors) => Err(format!("it is refused:\n{}", lines(&errors))),
     });

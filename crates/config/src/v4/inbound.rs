@@ -158,9 +158,8 @@ fn unique_users(settings: &Node<'_>, users: Vec<VmessUser>) -> Parsed<Vec<VmessU
     let (mut emails, mut ids) = (HashMap::new(), HashMap::new());
     let mut result = Ok(Vec::new());
     for user in users {
-        let line = user.place.line;
         if let Some(email) = &user.email
-            && let Some(first) = emails.insert(email.to_lowercase(), line)
+            && let Some(first) = emails.insert(email.to_lowercase(), user.place.line)
         {
             let message = format!("the email {email:?} is taken by the user in line {first}");
             let error = Diagnostic::at(&user.place, message).help("give each user an email of their own");
@@ -172,7 +171,7 @@ fn unique_users(settings: &Node<'_>, users: Vec<VmessUser>) -> Parsed<Vec<VmessU
                 .reader
                 .warn(Diagnostic::at(&user.place, message).help("give each user an id of their own"));
         } else if let Ok(kept) = &mut result {
-            ids.insert(*user.id.as_bytes(), line);
+            ids.insert(*user.id.as_bytes(), user.place.line);
             kept.push(user);
         }
     }
