@@ -111,7 +111,7 @@ impl Listening {
         }
         while serving.join_next().await.is_some() {}
         // A configuration without inbounds waits to be stopped, as V2Ray does.
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
@@ -148,14 +148,14 @@ fn build_inbound(
         handshake: dispatcher.policy.timeouts(0).handshake,
     };
     Ok(match &config.protocol {
-        InboundProtocol::Vmess(vmess) => Inbound::Vmess(VmessInbound {
+        InboundProtocol::Vmess(vmess) => Inbound::Vmess(Box::new(VmessInbound {
             common: common(0),
             acceptor: build_acceptor(&vmess.stream, pool)?,
             users: Users::new(vmess.users.iter().map(|user| user.id)),
             names: vmess.users.iter().map(user_name).collect(),
             replay: Mutex::new(Replay::new()),
             require_encryption: vmess.require_encryption,
-        }),
+        })),
         InboundProtocol::Socks(socks) => Inbound::Socks(build_socks(socks, common(socks.level), pool)),
         InboundProtocol::Http(http) => Inbound::Http(HttpInbound {
             common: common(http.level),

@@ -61,9 +61,20 @@ async fn try_and_serve(demo: Demo) -> Result<(), Failure> {
     };
     tell(&tried, &heard.text());
     if demo.afterwards == Afterwards::Exit {
+        say(format_args!("\nwithout --once it would go on serving, for you to try:\n  {}", setup.curl()));
         return Ok(());
     }
-    let _running = setup.start(&Log::open(LogSettings::default())?)?;
+    let log = Log::open(LogSettings::default())?;
+    let mut again = setup.start(&log);
+    // The trial's sockets are closed in the background.
+    for _ in 0..RESTARTS {
+        if again.is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        again = setup.start(&log);
+    }
+    let _running = again?;
     say(format_args!("\nserving until you press Ctrl-C; try it from another terminal:\n  {}", setup.curl()));
     stopped().await?;
     Ok(())
@@ -215,6 +226,9 @@ fn first(wrong: &[wsray_config::Diagnostic]) -> Failure {
 fn free_port() -> io::Result<SocketAddr> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }
+
+/// How often binding the same ports again is tried.
+const RESTARTS: usize = 100;
 
 /// How long one step of the trial may take.
 const STEP_TIMEOUT: Duration = Duration::from_secs(30);

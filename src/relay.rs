@@ -181,12 +181,13 @@ impl Lane {
         matches!(self.state, LaneState::Flowing)
     }
 
-    /// Why the sink takes nothing, if that is so.
-    fn blocked(&mut self) -> Option<Option<Cut>> {
-        match &mut self.state {
-            LaneState::Blocked(cut) => Some(cut.take()),
-            _ => None,
-        }
+    fn is_blocked(&self) -> bool {
+        matches!(self.state, LaneState::Blocked(_))
+    }
+
+    /// Why the sink takes nothing.
+    fn take_cause(&mut self) -> Option<Cut> {
+        if let LaneState::Blocked(cause) = &mut self.state { cause.take() } else { None }
     }
 }
 
@@ -228,9 +229,9 @@ impl Relay {
         outbound: &mut dyn Endpoint,
     ) -> Option<Ending> {
         if up && down {
-            return Some(match (self.up.blocked(), self.down.blocked()) {
-                (Some(cut), _) => Ending::Left(Whose::Outbound, cut),
-                (_, Some(cut)) => Ending::Left(Whose::Inbound, cut),
+            return Some(match (self.up.is_blocked(), self.down.is_blocked()) {
+                (true, _) => Ending::Left(Whose::Outbound, self.up.take_cause()),
+                (_, true) => Ending::Left(Whose::Inbound, self.down.take_cause()),
                 _ => Ending::Complete,
             });
         }

@@ -101,7 +101,7 @@ impl Peer {
 }
 
 /// How long a client that may not have understood the end of its response may stay silent.
-const HALF_OPEN_LIMIT: Duration = Duration::from_secs(60);
+const HALF_OPEN_LIMIT: Duration = Duration::from_mins(1);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reading {

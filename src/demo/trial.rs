@@ -17,13 +17,13 @@ use super::{
 pub(super) struct Tried {
     pub(super) first_byte_ms: f64,
     pub(super) tunnels: usize,
-    pub(super) mebibytes: usize,
+    pub(super) mebibytes: u32,
     pub(super) mebibytes_per_second: f64,
     pub(super) after_fin: usize,
 }
 
 /// Payload of the trial each way.
-const BULK: usize = 256 << 20;
+const MEBIBYTES: u32 = 256;
 
 const TUNNELS: usize = 9;
 
@@ -39,8 +39,8 @@ pub(super) async fn run(proxy: SocketAddr, origin: SocketAddr) -> Result<Tried, 
     Ok(Tried {
         first_byte_ms: waits[TUNNELS / 2],
         tunnels: TUNNELS,
-        mebibytes: BULK >> 20,
-        mebibytes_per_second: (BULK >> 20) as f64 / seconds,
+        mebibytes: MEBIBYTES,
+        mebibytes_per_second: f64::from(MEBIBYTES) / seconds,
         after_fin,
     })
 }
@@ -79,15 +79,15 @@ async fn first_byte(proxy: SocketAddr, origin: SocketAddr) -> Result<f64, Failur
     Ok(waited.as_secs_f64() * 1000.0)
 }
 
-/// Seconds for [`BULK`] up and the same down, at once; every byte is compared.
+/// Seconds for [`MEBIBYTES`] up and the same down, at once; every byte is compared.
 async fn bulk(proxy: SocketAddr, origin: SocketAddr) -> Result<f64, Failure> {
     let mut stream = connect(proxy, origin).await?;
     stream.write_all(ECHO).await?;
-    let block: Vec<u8> = (0..BLOCK).map(|n| (n * 7919 / 31 % 251) as u8).collect();
+    let block: Vec<u8> = (0..=250).cycle().take(BLOCK).collect();
     let started = Instant::now();
     let (mut reader, mut writer) = stream.split();
     let send = async {
-        for _ in 0..BULK / BLOCK {
+        for _ in 0..MEBIBYTES {
             writer.write_all(&block).await?;
         }
         writer.shutdown().await?;
@@ -95,7 +95,7 @@ async fn bulk(proxy: SocketAddr, origin: SocketAddr) -> Result<f64, Failure> {
     };
     let receive = async {
         let mut got = vec![0; BLOCK];
-        for n in 0..BULK / BLOCK {
+        for n in 0..MEBIBYTES {
             reader.read_exact(&mut got).await?;
             if got != block {
                 return Err(format!("MiB {n} came damaged").into());
@@ -110,7 +110,7 @@ async fn bulk(proxy: SocketAddr, origin: SocketAddr) -> Result<f64, Failure> {
     Ok(started.elapsed().as_secs_f64())
 }
 
-/// One block of the bulk; its length is a power of two, that of the pattern in it is not.
+/// One mebibyte; the pattern in it repeats after 251 bytes, so that a block that is shifted is not taken for whole.
 const BLOCK: usize = 1 << 20;
 
 /// Sends, says that it was all, and reads the answer to that; its length.

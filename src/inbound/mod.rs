@@ -36,7 +36,7 @@ pub struct Common {
 #[derive(Debug)]
 pub enum Inbound {
     /// VMess from clients on other machines.
-    Vmess(vmess::VmessInbound),
+    Vmess(Box<vmess::VmessInbound>),
     /// SOCKS from programs.
     Socks(socks::SocksInbound),
     /// HTTP proxy requests from programs.

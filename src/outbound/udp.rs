@@ -33,7 +33,7 @@ impl UdpEndpoint {
         // One byte more than fits tells a packet that is too large from one that just fits.
         let head = if layout == Layout::FLAT { 0 } else { layout.head };
         let most = layout.payload.min(MAX_PACKET);
-        let mut space = ReadBuf::new(&mut batch.bytes()[head..head + most + 1]);
+        let mut space = ReadBuf::new(&mut batch.bytes()[head..=head + most]);
         let from = ready!(self.socket.poll_recv_from(cx, &mut space))?;
         let read = space.filled().len();
         if read == 0 || read > most || from.ip() != self.target.ip() {

@@ -189,6 +189,7 @@ impl Batch {
     }
 
     /// The same payload laid out for another sender. It must fit: see [`Layout::room`].
+    #[must_use]
     pub fn laid_out(self, layout: Layout) -> Self {
         if layout == Layout::FLAT {
             return self;
@@ -217,6 +218,7 @@ impl Batch {
     }
 
     /// The same packets, one a slot. Those that find no slot or are too large for one are dropped.
+    #[must_use]
     pub fn packets_laid_out(self, layout: Layout) -> Self {
         if layout == Layout::FLAT {
             return self;

@@ -205,7 +205,7 @@ struct Verifier {
 
 impl fmt::Debug for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Verifier").field("insecure", &self.insecure).field("pins", &self.pinned.len()).finish()
+        f.debug_struct("Verifier").field("insecure", &self.insecure).field("pins", &self.pinned.len()).finish_non_exhaustive()
     }
 }
 

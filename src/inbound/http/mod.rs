@@ -87,7 +87,7 @@ impl HttpInbound {
                 socket.write_all(wire::CONNECTION_ESTABLISHED).await?;
                 Box::new(Plain::new(socket, pool, ahead))
             }
-            Kind::Forward { head, body } => Box::new(OneRequest::new(socket, pool, head, body, ahead)),
+            Kind::Forward { head, body } => Box::new(OneRequest::new(socket, pool, head, body, &ahead)),
         };
         Ok((inbound, user, request.target))
     }

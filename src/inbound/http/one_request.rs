@@ -27,10 +27,10 @@ impl OneRequest {
         pool: Arc<Pool>,
         head: Vec<u8>,
         mut body: BodyLimit,
-        ahead: Vec<u8>,
+        ahead: &[u8],
     ) -> Self {
         let mut first = head;
-        let taken = body.take(&ahead);
+        let taken = body.take(ahead);
         first.extend_from_slice(&ahead[..taken]);
         Self { plain: Plain::new(socket, pool, first), body }
     }

@@ -106,13 +106,13 @@ impl SocksInbound {
                 self.connect(socket, ahead, user, peer, request.target).await;
                 Ok(())
             }
-            Command::UdpAssociate => match self.udp {
-                Some(settings) => Ok(udp::associate(self, settings, socket, user, peer).await?),
-                None => {
-                    socket.write_all(&wire::reply(Reply::CommandNotSupported, None)).await?;
-                    Err(Refusal::UdpOff)
+            Command::UdpAssociate => {
+                if let Some(settings) = self.udp {
+                    return Ok(udp::associate(self, settings, socket, user, peer).await?);
                 }
-            },
+                socket.write_all(&wire::reply(Reply::CommandNotSupported, None)).await?;
+                Err(Refusal::UdpOff)
+            }
             Command::Bind => {
                 match version {
                     Version::Four => socket.write_all(&wire::SOCKS4_REJECTED).await?,
