@@ -154,7 +154,7 @@ impl Setup {
     fn start(&self, log: &Log) -> Result<Running, Failure> {
         let mut running = Running(Vec::new());
         for (name, text) in [("demo server", self.server_config()), ("demo client", self.client_config())] {
-            let config = wsray_config::load(&[Source { name, text: &text }]).map_err(|wrong| first(&wrong))?.config;
+            let config = wsray_config::load(&[Source::new(name, &text)], &wsray_config::Options::default()).map_err(|wrong| first(&wrong))?.config;
             let app = App::build(&config, log).map_err(|wrong| first(&wrong))?;
             let listening = app.bind().map_err(|wrong| first(&wrong))?;
             running.0.push(tokio::spawn(listening.serve()));
