@@ -41,10 +41,10 @@ fn command(arguments: &[&str]) -> Command {
     command
 }
 
-/// Feeds standard input and waits, killing what takes longer than half a minute.
+/// Feeds standard input and waits, killing what takes longer than a minute.
 fn finish(mut child: Child, input: &[u8]) -> Output {
     drop(child.stdin.take().unwrap().write_all(input));
-    let ended = support::within(Duration::from_secs(30), || child.try_wait().unwrap());
+    let ended = support::within(Duration::from_mins(1), || child.try_wait().unwrap());
     if ended.is_none() {
         drop(child.kill());
     }
@@ -282,7 +282,7 @@ fn demo_serves_the_line_it_prints() {
     let directory = temporary_directory("demo");
     let mut child =
         command(&["demo"]).stdout(fs::File::create(directory.join("log")).unwrap()).spawn().unwrap();
-    let line = support::within(Duration::from_secs(20), || {
+    let line = support::within(Duration::from_mins(1), || {
         let text = fs::read_to_string(directory.join("log")).unwrap_or_default();
         text.lines().find(|line| line.contains("curl ")).map(str::to_owned)
     });
