@@ -85,17 +85,12 @@ pub async fn relay(
     up: FirstPayload,
     timeouts: IdleTimeouts,
 ) -> Outcome {
-    let mut up_lane = Lane { state: LaneState::Flowing, bytes: up.bytes };
+    let mut up_lane = Lane::new(up.bytes);
     if up.ended {
         outbound.finish();
         up_lane.state = LaneState::Finishing;
     }
-    let mut relay = Relay {
-        up: up_lane,
-        down: Lane { state: LaneState::Flowing, bytes: 0 },
-        timeouts,
-        moved: Instant::now(),
-    };
+    let mut relay = Relay { up: up_lane, down: Lane::new(0), timeouts, moved: Instant::now() };
     let mut idle = std::pin::pin!(sleep_until(relay.deadline(&*inbound, &*outbound)));
     let ending = poll_fn(|cx| relay.poll(cx, &mut *inbound, &mut *outbound, idle.as_mut())).await;
     let outcome = Outcome { up: relay.up.bytes, down: relay.down.bytes, ending };
@@ -124,7 +119,15 @@ struct Relay {
 struct Lane {
     state: LaneState,
     bytes: u64,
+    /// The sink has not taken yet what it was given.
+    waits_for_sink: bool,
+    /// It stopped in the middle, so that the other direction and other sessions have their turn.
+    has_more: bool,
 }
+
+/// So many batches (of at most 256 KiB) a direction moves before the other has its turn. Two turns stay within what
+/// tokio lets a task do at a time (128 operations on sockets), which else would be one direction's alone.
+const BATCHES_A_TURN: u32 = 8;
 
 enum LaneState {
     Flowing,
@@ -136,7 +139,11 @@ enum LaneState {
 }
 
 impl Lane {
-    /// Moves until something would block; `Err`: the source was cut.
+    fn new(bytes: u64) -> Self {
+        Self { state: LaneState::Flowing, bytes, waits_for_sink: false, has_more: false }
+    }
+
+    /// Moves until something would block or its turn is over; `Err`: the source was cut.
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -144,13 +151,20 @@ impl Lane {
         sink: &mut dyn Endpoint,
         moved: &mut bool,
     ) -> Poll<Result<(), Cut>> {
+        let mut turn = BATCHES_A_TURN;
+        self.has_more = false;
         loop {
             match &self.state {
                 LaneState::Flowing => {
-                    if let Err(cut) = ready!(sink.poll_flush(cx)) {
+                    if let Err(cut) = ready!(self.poll_flush(cx, sink, moved)) {
                         self.state = LaneState::Blocked(Some(cut));
                         continue;
                     }
+                    if turn == 0 {
+                        self.has_more = true;
+                        return Poll::Pending;
+                    }
+                    turn -= 1;
                     match ready!(source.poll_read(cx, sink.layout()))? {
                         Read::Data(batch) => {
                             *moved = true;
@@ -167,7 +181,7 @@ impl Lane {
                     }
                 }
                 LaneState::Finishing => {
-                    self.state = match ready!(sink.poll_flush(cx)) {
+                    self.state = match ready!(self.poll_flush(cx, sink, moved)) {
                         Ok(()) => LaneState::Done,
                         Err(cut) => LaneState::Blocked(Some(cut)),
                     };
@@ -175,6 +189,19 @@ impl Lane {
                 LaneState::Done | LaneState::Blocked(_) => return Poll::Ready(Ok(())),
             }
         }
+    }
+
+    /// Flushes the sink. That a slow one has taken all counts as a move.
+    fn poll_flush(
+        &mut self,
+        cx: &mut Context<'_>,
+        sink: &mut dyn Endpoint,
+        moved: &mut bool,
+    ) -> Poll<Result<(), Cut>> {
+        let flushed = sink.poll_flush(cx);
+        *moved |= self.waits_for_sink && flushed.is_ready();
+        self.waits_for_sink = flushed.is_pending();
+        flushed
     }
 
     fn is_flowing(&self) -> bool {
@@ -210,6 +237,9 @@ impl Relay {
         }
         if let Some(ending) = self.ended(cx, up.is_ready(), down.is_ready(), inbound, outbound) {
             return Poll::Ready(ending);
+        }
+        if self.up.has_more || self.down.has_more {
+            cx.waker().wake_by_ref();
         }
         // Answers to pings and TLS's own messages go out even when no payload does.
         let _ = inbound.poll_flush(cx);
@@ -259,15 +289,22 @@ impl Relay {
             ready!(idle.as_mut().poll(cx));
             if Instant::now() >= deadline {
                 let half_open = !(self.up.is_flowing() && self.down.is_flowing());
-                return Poll::Ready(if half_open { Ending::Complete } else { Ending::Idle });
+                let delivered = !self.waits_for_sink();
+                return Poll::Ready(if half_open && delivered { Ending::Complete } else { Ending::Idle });
             }
             idle.as_mut().reset(deadline);
         }
     }
 
-    /// When the session is given up if nothing moves until then.
+    /// Whether a side has not taken yet what it was given.
+    fn waits_for_sink(&self) -> bool {
+        self.up.waits_for_sink || self.down.waits_for_sink
+    }
+
+    /// When the session is given up if nothing moves until then. A side that takes slowly is not a silent one.
     fn deadline(&self, inbound: &dyn Endpoint, outbound: &dyn Endpoint) -> Instant {
         let wait = match (self.up.is_flowing(), self.down.is_flowing()) {
+            _ if self.waits_for_sink() => None,
             (true, true) => None,
             (true, false) => self.timeouts.uplink_only.or_else(|| inbound.half_open_limit()),
             (false, _) => self.timeouts.downlink_only.or_else(|| outbound.half_open_limit()),
@@ -285,10 +322,7 @@ const RESET_GRACE: Duration = Duration::from_millis(100);
 async fn close(mut inbound: BoxEndpoint, mut outbound: BoxEndpoint, ending: &Ending) {
     if matches!(ending, Ending::Complete | Ending::Left(..)) {
         let both = async {
-            tokio::join!(
-                poll_fn(|cx| inbound.poll_close(cx)),
-                poll_fn(|cx| outbound.poll_close(cx))
-            );
+            tokio::join!(poll_fn(|cx| inbound.poll_close(cx)), poll_fn(|cx| outbound.poll_close(cx)));
         };
         // Whoever does not take our goodbye in time goes without.
         let _ = timeout(CLOSE_TIMEOUT, both).await;
@@ -300,3 +334,6 @@ async fn close(mut inbound: BoxEndpoint, mut outbound: BoxEndpoint, ending: &End
     let _ = timeout(CLOSE_TIMEOUT, flushed).await;
     tokio::time::sleep(RESET_GRACE).await;
 }
+
+#[cfg(test)]
+mod tests;
