@@ -32,11 +32,11 @@ pub(crate) enum Fate {
 
 use Fate::{Condition, Misplaced, NoEffect, OtherDialect, Quiet, Read, Refused, Without};
 
-const fn key(name: &'static str, fate: Fate) -> Key {
+pub(crate) const fn key(name: &'static str, fate: Fate) -> Key {
     Key { name, fate }
 }
 
-const NOTHING_TO_DO: &str = "nothing to do; remove it to silence this";
+pub(crate) const NOTHING_TO_DO: &str = "nothing to do; remove it to silence this";
 const STREAM_PLACE: &str = "move it into an element of \"outbounds\" (client) or \"inbounds\" (server): \
     { \"protocol\": \"vmess\", \"settings\": {...}, \"streamSettings\": {...} }";
 const WS_PLACE: &str = "move it into \"streamSettings\" of an inbound or outbound";
@@ -45,8 +45,8 @@ const V5: &str = "write V2Ray 4's \"network\", \"wsSettings\", \"security\", \"t
 const OTHER_NETWORK: &str = "it belongs to another network than the one chosen; remove it";
 const RULE: &str =
     "wsray's rules choose by \"inboundTag\" only: remove the rule, or write it with \"inboundTag\"";
-const REMOVE_OR_OTHER: &str = "remove it, or run this part with another program";
-const TLS_LATER: &str = "remove it if the connection may do without it";
+pub(crate) const REMOVE_OR_OTHER: &str = "remove it, or run this part with another program";
+pub(crate) const TLS_LATER: &str = "remove it if the connection may do without it";
 
 /// The document.
 pub(crate) const DOCUMENT: &[Key] = &[
@@ -338,7 +338,7 @@ pub(crate) const TLS: &[Key] = &[
     key("pinnedPeerCertSha256", Refused(TLS_LATER)),
     key("verifyPeerCertInNames", Refused(TLS_LATER)),
     key("verifyPeerCertByName", Refused(TLS_LATER)),
-    key("allowInsecureIfPinnedPeerCertificate", Refused(TLS_LATER)),
+    key("allowInsecureIfPinnedPeerCertificate", Read),
     key("echConfig", Refused(TLS_LATER)),
     key("echConfigList", Refused(TLS_LATER)),
     key("echDohServer", Refused(TLS_LATER)),

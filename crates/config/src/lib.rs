@@ -12,6 +12,7 @@ mod dialect;
 mod format;
 pub mod invariants;
 mod keys;
+mod keys5;
 mod merge;
 mod model;
 mod nearest;
@@ -21,6 +22,7 @@ mod stream;
 mod syntax;
 mod tree;
 mod v4;
+mod v5;
 
 use std::fmt;
 

@@ -338,6 +338,11 @@ impl<'a> Node<'a> {
         is_off(self.tree)
     }
 
+    /// Whether this is an object with `key`.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.tree.find(key).is_some()
+    }
+
     /// Whether nothing is in it.
     pub(crate) fn is_empty(&self) -> bool {
         match &self.tree.value {

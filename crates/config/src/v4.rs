@@ -1,4 +1,4 @@
-//! V2Ray 4's dialect: from the tree to the model.
+//! From the tree to the model, in V2Ray 4's dialect; [`crate::v5`] has what V2Ray 5's own has in another shape.
 //!
 //! Every function reads all parts of its object before it gives up on one, so that all errors are told at
 //! once.
@@ -6,18 +6,20 @@
 mod inbound;
 mod outbound;
 mod routing;
-mod settings;
+pub(crate) mod settings;
 mod stream;
 mod tls;
-mod values;
+pub(crate) mod values;
 mod ws;
 
 use std::{collections::HashMap, net::IpAddr};
 
 use crate::{
     Config, Diagnostic, DomainStrategy, Freedom, Inbound, InboundProtocol, Outbound, OutboundProtocol, keys,
-    node::{Node, Parsed, Reported},
+    keys5,
+    node::{Dialect, Node, Parsed, Reported},
     object::Object,
+    v5,
 };
 
 /// Reads a document.
@@ -28,10 +30,13 @@ pub(crate) fn document(root: &Node<'_>) -> Parsed<Config> {
     if !root.is_object() {
         return Err(root.expected("an object", "write { \"inbounds\": [...], \"outbounds\": [...] }"));
     }
-    let document = root.object(keys::DOCUMENT)?;
-    let log = settings::log(&document);
-    let policy = settings::policy(&document);
-    let transport = document.find("transport").map(|node| node.object(keys::TRANSPORT)).transpose();
+    let document = root.object(root.either(keys::DOCUMENT, keys5::DOCUMENT))?;
+    let (log, policy) = match root.dialect {
+        Dialect::V4 => (settings::log(&document), settings::policy(&document)),
+        Dialect::V5 => (v5::log(&document), v5::policy(&document)),
+    };
+    let transport = document.find("transport").filter(|_| root.dialect == Dialect::V4);
+    let transport = transport.map(|node| node.object(keys::TRANSPORT)).transpose();
     let transport = transport.unwrap_or_default(); // A complaint about it has been made.
     let inbounds = all_inbounds(&document, transport.as_ref());
     let outbounds = all_outbounds(&document, transport.as_ref());

@@ -410,3 +410,39 @@ fn mux_with_a_negative_concurrency_is_off() {
 fn no_source_at_all_is_an_error() {
     assert!(load(&[], &Options::default()).is_err());
 }
+
+/// A configuration with one inbound on `port`, where the environment has some variables.
+fn ports(port: &str) -> Result<(u16, u16), String> {
+    let variable = |name: &str| match name {
+        "PORT" => Some("443".to_owned()),
+        "RANGE" => Some("1000-1005".to_owned()),
+        "WORD" => Some("https".to_owned()),
+        "EMPTY" => Some(String::new()),
+        _ => None,
+    };
+    let text = format!(
+        r#"{{ "inbounds": [{{ "protocol": "http", "listen": "127.0.0.1", "port": {port} }}], "outbounds": [{{ "protocol": "freedom" }}] }}"#
+    );
+    match load(&[Source::new("config.json", &text)], &Options { variable: &variable }) {
+        Ok(loaded) => {
+            let ports = loaded.config.inbounds[0].listen.ports;
+            Ok((ports.first(), ports.last()))
+        }
+        Err(errors) => Err(errors[0].to_string()),
+    }
+}
+
+#[test]
+fn a_port_may_be_a_variable_of_the_environment() {
+    assert_eq!(ports("\"env:PORT\""), Ok((443, 443)));
+    assert_eq!(ports("\"env:RANGE\""), Ok((1000, 1005)));
+    for (port, expected) in [
+        ("\"env:OTHER\"", "the environment has no variable \"OTHER\""),
+        ("\"env:WORD\"", "in the variable \"WORD\", found \"https\""),
+        ("\"env:EMPTY\"", "in the variable \"EMPTY\", found \"\""),
+        ("\"env:\"", "the environment has no variable \"\""),
+    ] {
+        let said = ports(port).unwrap_err();
+        assert!(said.contains("inbounds[0].port: ") && said.contains(expected), "{said}");
+    }
+}

@@ -9,9 +9,10 @@ use std::{
 use super::{stream, values};
 use crate::{
     Account, Diagnostic, HttpInbound, Inbound, InboundProtocol, Listen, SocksInbound, SocksUdp, VmessInbound,
-    VmessUser, keys,
-    node::{Node, Parsed, Reported},
+    VmessUser, keys, keys5,
+    node::{Dialect, Node, Parsed, Reported},
     object::Object,
+    v5,
 };
 
 /// The inbound protocols of V2Ray and Xray.
@@ -40,7 +41,7 @@ pub(super) fn inbound<'a>(
     transport: Option<&Object<'a>>,
     spare_port: &mut Option<Node<'a>>,
 ) -> Parsed<Inbound> {
-    let object = node.object(keys::INBOUND)?;
+    let object = node.object(node.either(keys::INBOUND, keys5::INBOUND))?;
     if let Some(sniffing) = object.find("sniffing") {
         let _ = sniffing.object(keys::SNIFFING);
     }
@@ -123,7 +124,7 @@ fn vmess(inbound: &Object<'_>) -> Parsed<VmessInbound> {
     let mut vmess =
         VmessInbound { users: Vec::new(), require_encryption: false, stream: crate::ServerStream::default() };
     if let Some(settings) = inbound.find("settings") {
-        let settings = settings.object(keys::VMESS_INBOUND)?;
+        let settings = settings.object(settings.either(keys::VMESS_INBOUND, keys5::VMESS_INBOUND))?;
         let nodes: Vec<_> =
             [settings.list("clients"), settings.list("users")].into_iter().collect::<Parsed<_>>()?;
         let users: Vec<_> = nodes.into_iter().flatten().map(|node| user(&node)).collect();
@@ -134,7 +135,10 @@ fn vmess(inbound: &Object<'_>) -> Parsed<VmessInbound> {
     if vmess.users.is_empty() {
         inbound.node.warn(
             "nobody can use this inbound: it has no clients",
-            "add \"settings\": { \"clients\": [{ \"id\": \"...\" }] }; wsray uuid makes an id",
+            inbound.either(
+                "add \"settings\": { \"clients\": [{ \"id\": \"...\" }] }; wsray uuid makes an id",
+                "add \"settings\": { \"users\": [\"...\"] }; wsray uuid makes an id",
+            ),
         );
     }
     Ok(vmess)
@@ -142,7 +146,7 @@ fn vmess(inbound: &Object<'_>) -> Parsed<VmessInbound> {
 
 /// A user: an object, or only the id as in V2Ray 5.
 fn user(node: &Node<'_>) -> Parsed<VmessUser> {
-    if node.as_text().is_some() {
+    if node.as_text().is_some() || node.dialect == Dialect::V5 {
         return Ok(VmessUser { place: node.place(), id: values::id(node)?, email: None, level: 0 });
     }
     let user = node.object(keys::VMESS_USER)?;
@@ -199,6 +203,9 @@ fn socks(inbound: &Object<'_>) -> Parsed<SocksInbound> {
     let Some(settings) = inbound.find("settings") else {
         return Ok(SocksInbound { accounts: Vec::new(), udp: None, level: 0 });
     };
+    if settings.dialect == Dialect::V5 {
+        return v5::socks(&settings);
+    }
     let settings = settings.object(keys::SOCKS)?;
     let accounts = accounts(&settings);
     let with_password = socks_auth(&settings);
@@ -268,7 +275,7 @@ fn http(inbound: &Object<'_>) -> Parsed<HttpInbound> {
     let Some(settings) = inbound.find("settings") else {
         return Ok(HttpInbound { accounts: Vec::new(), idle_timeout: None, level: 0 });
     };
-    let settings = settings.object(keys::HTTP)?;
+    let settings = settings.object(settings.either(keys::HTTP, keys5::NOTHING))?;
     let accounts = accounts(&settings);
     let timeout = settings.number("timeout", "seconds", 0..=u32::MAX);
     let level = level(&settings, "userLevel");

@@ -8,9 +8,10 @@ use super::{
 };
 use crate::{
     Blackhole, DomainStrategy, Freedom, Outbound, OutboundProtocol, Redirect, VmessOutUser, VmessOutbound,
-    VmessServer, keys,
-    node::{Node, Parsed},
+    VmessServer, keys, keys5,
+    node::{Dialect, Node, Parsed},
     object::Object,
+    v5,
 };
 
 /// The outbound protocols of V2Ray and Xray.
@@ -36,7 +37,7 @@ const PROTOCOLS: values::Names = values::Names {
 
 /// Reads an element of `outbounds`.
 pub(super) fn outbound<'a>(node: &Node<'a>, transport: Option<&Object<'a>>) -> Parsed<Outbound> {
-    let object = node.object(keys::OUTBOUND)?;
+    let object = node.object(node.either(keys::OUTBOUND, keys5::OUTBOUND))?;
     let mux = object.find("mux").map_or(Ok(()), |mux| mux_is_off(&mux));
     let tag = object.text("tag", "a tag");
     let protocol = protocol(&object, transport);
@@ -80,18 +81,24 @@ fn protocol<'a>(object: &Object<'a>, transport: Option<&Object<'a>>) -> Parsed<O
 }
 
 fn servers(outbound: &Object<'_>) -> Parsed<Vec<VmessServer>> {
-    const SHAPE: &str = "write \"settings\": { \"vnext\": [{ \"address\": \"...\", \"port\": 443, \
-        \"users\": [{ \"id\": \"...\" }] }] }";
+    let shape = outbound.either(
+        "write \"settings\": { \"vnext\": [{ \"address\": \"...\", \"port\": 443, \
+            \"users\": [{ \"id\": \"...\" }] }] }",
+        "write \"settings\": { \"address\": \"...\", \"port\": 443, \"uuid\": \"...\" }",
+    );
     let Some(settings) = outbound.find("settings") else {
-        return Err(outbound.missing("settings", SHAPE));
+        return Err(outbound.missing("settings", shape));
     };
-    let settings = settings.object(keys::VMESS_OUTBOUND)?;
+    let settings = settings.object(settings.either(keys::VMESS_OUTBOUND, keys5::VMESS_OUTBOUND))?;
     let Some(vnext) = settings.find("vnext") else {
         if settings.find("address").is_none() {
             return Err(settings.lacks(
-                &["vnext", "address"],
-                "there is no server: expected \"vnext\" or \"address\"",
-                SHAPE,
+                settings.either(&["vnext", "address"], &["address"]),
+                settings.either(
+                    "there is no server: expected \"vnext\" or \"address\"",
+                    "there is no server: \"address\" is missing",
+                ),
+                shape,
             ));
         }
         return Ok(vec![server(&settings)?]);
@@ -104,7 +111,7 @@ fn servers(outbound: &Object<'_>) -> Parsed<Vec<VmessServer>> {
     }
     let nodes = vnext.list()?;
     if nodes.is_empty() {
-        return Err(vnext.refuse("expected a server, found an empty list", SHAPE));
+        return Err(vnext.refuse("expected a server, found an empty list", shape));
     }
     let servers: Vec<_> = nodes.iter().map(|node| server(&node.object(keys::VNEXT)?)).collect();
     servers.into_iter().collect()
@@ -130,9 +137,9 @@ fn users(server: &Object<'_>) -> Parsed<Vec<VmessOutUser>> {
             return Ok(vec![user(server)?]);
         }
         return Err(server.lacks(
-            &["users", "uuid"],
-            "there is no user: \"users\" is missing",
-            "write \"users\": [{ \"id\": \"...\" }]",
+            server.either(&["users", "uuid"], &["uuid"]),
+            server.either("there is no user: \"users\" is missing", "there is no user: \"uuid\" is missing"),
+            server.either("write \"users\": [{ \"id\": \"...\" }]", "write \"uuid\": \"...\""),
         ));
     };
     let nodes = users.list()?;
@@ -190,6 +197,9 @@ fn warn_unprotected(outbound: &Object<'_>, vmess: &VmessOutbound) {
 
 fn freedom(outbound: &Object<'_>) -> Parsed<Freedom> {
     let Some(settings) = outbound.find("settings") else { return Ok(Freedom::default()) };
+    if settings.dialect == Dialect::V5 {
+        return v5::freedom(&settings);
+    }
     let settings = settings.object(keys::FREEDOM)?;
     let domain_strategy =
         settings.find("domainStrategy").map_or(Ok(DomainStrategy::AsIs), |node| domain_strategy(&node));
@@ -242,7 +252,7 @@ fn blackhole(outbound: &Object<'_>) -> Parsed<Blackhole> {
     const RESPONSES: values::Names =
         values::Names { what: "a response", known: &["none", "http"], foreign: &[], foreign_help: "" };
     let Some(settings) = outbound.find("settings") else { return Ok(Blackhole::default()) };
-    let settings = settings.object(keys::BLACKHOLE)?;
+    let settings = settings.object(settings.either(keys::BLACKHOLE, keys5::NOTHING))?;
     let Some(response) = settings.find("response") else { return Ok(Blackhole::default()) };
     let response = response.object(keys::TYPE)?;
     let Some(kind) = response.find("type") else { return Ok(Blackhole::default()) };

@@ -1,9 +1,9 @@
-//! `routing`
+//! `routing`, and V2Ray 5's `router`
 
 use crate::{
-    Inbound, Outbound, Rule, keys,
+    Inbound, Outbound, Rule, keys, keys5,
     nearest::nearest,
-    node::{Node, Parsed},
+    node::{Dialect, Node, Parsed},
     object::Object,
 };
 
@@ -15,14 +15,18 @@ pub(super) struct Tags<'a> {
 
 /// Reads the rules.
 pub(super) fn rules(document: &Object<'_>, tags: &Tags<'_>) -> Parsed<Vec<Rule>> {
-    let Some(routing) = document.find("routing") else { return Ok(Vec::new()) };
-    let routing = routing.object(keys::ROUTING)?;
-    let rules: Vec<_> = routing.list("rules")?.iter().map(|node| rule(node, tags)).collect();
+    let Some(routing) = document.find(document.either("routing", "router")) else {
+        return Ok(Vec::new());
+    };
+    let routing = routing.object(routing.either(keys::ROUTING, keys5::ROUTER))?;
+    let rules: Vec<_> =
+        routing.list(routing.either("rules", "rule"))?.iter().map(|node| rule(node, tags)).collect();
     rules.into_iter().collect()
 }
 
 fn rule(node: &Node<'_>, tags: &Tags<'_>) -> Parsed<Rule> {
-    let object = node.object(keys::RULE_KEYS)?;
+    let known = node.either(keys::RULE_KEYS, keys5::RULE_KEYS);
+    let object = node.object(known)?;
     let kind = kind(&object);
     let every_network = every_network(&object);
     let inbound_tags = inbound_tags(&object, tags);
@@ -30,12 +34,16 @@ fn rule(node: &Node<'_>, tags: &Tags<'_>) -> Parsed<Rule> {
     let (inbound_tags, every_network) = (inbound_tags?, every_network?);
     if inbound_tags.is_empty() && !every_network {
         // Other conditions have been refused by their keys.
-        let conditions = keys::RULE_KEYS.iter().filter(|key| matches!(key.fate, keys::Fate::Condition(_)));
+        let conditions = known.iter().filter(|key| matches!(key.fate, keys::Fate::Condition(_)));
         let has_others = conditions.filter_map(|key| object.find(key.name)).any(|node| !node.is_empty());
         if !has_others {
             return Err(node.refuse(
                 "this rule has no condition",
-                "write \"inboundTag\": [\"...\"], or \"network\": \"tcp,udp\" for everything",
+                node.either(
+                    "write \"inboundTag\": [\"...\"], or \"network\": \"tcp,udp\" for everything",
+                    "write \"inboundTag\": [\"...\"], or \"networks\": { \"network\": [\"TCP\", \"UDP\"] } for \
+                        everything",
+                ),
             ));
         }
     }
@@ -54,7 +62,14 @@ fn kind(rule: &Object<'_>) -> Parsed<()> {
 
 /// Whether `network` is there and names both TCP and UDP, which is no restriction.
 fn every_network(rule: &Object<'_>) -> Parsed<bool> {
-    let Some(node) = rule.find("network") else { return Ok(false) };
+    let node = match rule.node.dialect {
+        Dialect::V4 => rule.find("network"),
+        Dialect::V5 => {
+            let networks = rule.find("networks").map(|node| node.object(keys5::NETWORKS)).transpose()?;
+            networks.and_then(|networks| networks.find("network"))
+        }
+    };
+    let Some(node) = node else { return Ok(false) };
     let networks = node.texts("a list of networks")?;
     let has = |name: &str| networks.iter().any(|(_, network)| network.eq_ignore_ascii_case(name));
     if has("tcp") && has("udp") {
@@ -62,7 +77,7 @@ fn every_network(rule: &Object<'_>) -> Parsed<bool> {
     }
     Err(node.refuse(
         format!("rules for one network only are not supported yet, found {}", node.found()),
-        "write \"tcp,udp\", or remove the rule",
+        node.either("write \"tcp,udp\", or remove the rule", "write [\"TCP\", \"UDP\"], or remove the rule"),
     ))
 }
 
@@ -80,11 +95,12 @@ fn inbound_tags(rule: &Object<'_>, tags: &Tags<'_>) -> Parsed<Vec<String>> {
 }
 
 fn outbound(rule: &Object<'_>, tags: &Tags<'_>) -> Parsed<usize> {
-    let Some(node) = rule.find("outboundTag") else {
-        if rule.find("balancerTag").is_some_and(|node| !node.is_off()) {
+    let key = rule.either("outboundTag", "tag");
+    let Some(node) = rule.find(key) else {
+        if rule.find(rule.either("balancerTag", "balancingTag")).is_some_and(|node| !node.is_off()) {
             return Err(crate::node::Reported); // By its key.
         }
-        return Err(rule.missing("outboundTag", "write the tag of an outbound: \"outboundTag\": \"...\""));
+        return Err(rule.missing(key, format!("write the tag of an outbound: {key:?}: \"...\"")));
     };
     let name = node.text("a tag")?;
     let Some(outbounds) = tags.outbounds else { return Ok(0) };

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
-    Level, Log, LogTarget, Policy, Timeouts, keys,
+    Diagnostic, Level, Log, LogTarget, Place, Policy, Timeouts, keys,
     nearest::nearest,
     node::{Node, Parsed},
     object::Object,
@@ -66,17 +66,21 @@ pub(super) fn policy(document: &Object<'_>) -> Parsed<Policy> {
     let mut read = BTreeMap::new();
     let mut result = Ok(());
     for (name, place, node) in levels.entries()? {
-        let Ok(level) = name.parse::<u32>() else {
-            let error = crate::Diagnostic::at(&place, format!("expected a user level, found {name:?}"));
-            result = Err(node.reader.refuse(error.help("write a number in double quotes, such as \"0\"")));
-            continue;
-        };
-        match timeouts(&node) {
-            Ok(timeouts) => drop(read.insert(level, timeouts)),
-            Err(reported) => result = Err(reported),
+        let level = level_number(&node, name, &place);
+        match (level, timeouts(&node)) {
+            (Ok(level), Ok(timeouts)) => drop(read.insert(level, timeouts)),
+            (Err(reported), _) | (_, Err(reported)) => result = Err(reported),
         }
     }
     result.map(|()| Policy { levels: read })
+}
+
+/// The user level that is the key of `node`.
+pub(crate) fn level_number(node: &Node<'_>, name: &str, place: &Place) -> Parsed<u32> {
+    name.parse().map_err(|_| {
+        let error = Diagnostic::at(place, format!("expected a user level, found {name:?}"));
+        node.reader.refuse(error.help("write a number in double quotes, such as \"0\""))
+    })
 }
 
 fn timeouts(node: &Node<'_>) -> Parsed<Timeouts> {

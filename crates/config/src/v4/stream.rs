@@ -2,8 +2,8 @@
 
 use super::{tls, values, ws};
 use crate::{
-    ClientStream, ServerStream, VmessServer, keys,
-    node::{Node, Parsed},
+    ClientStream, ServerStream, VmessServer, dialect, keys, keys5,
+    node::{Dialect, Node, Parsed},
     object::Object,
 };
 
@@ -76,7 +76,10 @@ pub(super) fn server<'a>(inbound: &Object<'a>, transport: Option<&Object<'a>>) -
             {
                 node.warn(
                     "this has no effect with network \"ws\"",
-                    "write \"acceptProxyProtocol\": true in \"wsSettings\"",
+                    node.either(
+                        "write \"acceptProxyProtocol\": true in \"wsSettings\"",
+                        "write \"acceptProxyProtocol\": true in \"transportSettings\"",
+                    ),
                 );
             }
             (Some(ws.map(|(ws, _)| ws)), Ok(accept))
@@ -125,15 +128,21 @@ pub(super) fn refuse_for_local(object: &Object<'_>) -> Parsed<()> {
 
 fn read<'a>(parent: &Object<'a>, transport: Option<&Object<'a>>) -> Parsed<Option<Stream<'a>>> {
     let Some(node) = parent.find("streamSettings") else { return Ok(None) };
-    let object = node.object(keys::STREAM)?;
+    let node = in_its_dialect(&node);
+    let object = node.object(node.either(keys::STREAM, keys5::STREAM))?;
     let network = network(&object);
     let tls = security(&object);
+    let transport = transport.filter(|_| node.dialect == Dialect::V4);
     let shared = |key| transport.and_then(|transport| transport.find(key));
-    let sockopt = object.find("sockopt").map(|node| node.object(keys::SOCKOPT)).transpose();
-    let tcp = match network {
-        Ok(Network::Tcp) => {
+    let sockopt = object
+        .find(object.either("sockopt", "socketSettings"))
+        .map(|node| node.object(keys::SOCKOPT))
+        .transpose();
+    let tcp = match (network, node.dialect) {
+        (Ok(Network::Tcp), Dialect::V4) => {
             object.find_any(&["tcpSettings", "rawSettings"]).or_else(|| shared("tcpSettings"))
         }
+        (Ok(Network::Tcp), Dialect::V5) => object.find("transportSettings"),
         _ => None,
     };
     let tcp = tcp.map(|node| tcp_settings(&node)).transpose();
@@ -142,20 +151,40 @@ fn read<'a>(parent: &Object<'a>, transport: Option<&Object<'a>>) -> Parsed<Optio
     {
         unused.warn("this has no effect: the network is \"tcp\"", "write \"network\": \"ws\" beside it");
     }
-    if let (Ok(None), Some(unused)) = (&tls, object.find("tlsSettings").filter(|node| !node.is_off())) {
+    if let (Ok(None), Some(unused)) =
+        (&tls, object.find(object.either("tlsSettings", "securitySettings")).filter(|node| !node.is_off()))
+    {
         unused.warn(
             "this has no effect: there is no TLS",
             "write \"security\": \"tls\" beside it, or remove it",
         );
     }
-    let ws = object.find("wsSettings").or_else(|| shared("wsSettings"));
+    let ws = object.find(object.either("wsSettings", "transportSettings")).or_else(|| shared("wsSettings"));
     Ok(Some(Stream { network: network?, tls: tls?, ws, tcp: tcp?, sockopt: sockopt?, object }))
 }
 
+/// The form of V2Ray 5's own dialect is understood in a document of V2Ray 4's, too, unless it is mixed with the
+/// other one.
+fn in_its_dialect<'a>(stream: &Node<'a>) -> Node<'a> {
+    let has = |keys: &[&str]| keys.iter().any(|key| stream.has(key));
+    if stream.dialect == Dialect::V5 || !has(&dialect::STREAM_V5) || has(&dialect::STREAM_V4) {
+        return stream.clone();
+    }
+    stream.warn(
+        "this is V2Ray 5's own dialect in a configuration of V2Ray 4's, where V2Ray would ignore it and use \
+            plain TCP: wsray does what it says",
+        "write V2Ray 4's \"network\", \"wsSettings\", \"security\", \"tlsSettings\"",
+    );
+    stream.in_dialect(Dialect::V5)
+}
+
 fn network(stream: &Object<'_>) -> Parsed<Network> {
-    let Some(node) = stream.find("network") else { return Ok(Network::Tcp) };
+    let Some(node) = stream.find(stream.either("network", "transport")) else { return Ok(Network::Tcp) };
     let name = node.text(NETWORKS.what)?;
     match name.to_ascii_lowercase().as_str() {
+        "websocket" if node.dialect == Dialect::V5 => {
+            Err(node.expected("a network (ws, tcp)", "write \"ws\""))
+        }
         "tcp" | "raw" => Ok(Network::Tcp),
         "ws" | "websocket" => Ok(Network::Ws),
         "wss" => {
@@ -176,8 +205,8 @@ fn security<'a>(stream: &Object<'a>) -> Parsed<Option<Node<'a>>> {
 }
 
 fn tcp_settings<'a>(node: &Node<'a>) -> Parsed<Object<'a>> {
-    let tcp = node.object(keys::TCP)?;
-    if let Some(header) = tcp.find("header") {
+    let tcp = node.object(node.either(keys::TCP, keys5::TCP))?;
+    if let Some(header) = tcp.find("header").filter(|_| node.dialect == Dialect::V4) {
         let header = header.object(keys::TYPE)?;
         if let Some(kind) = header.find("type").filter(|kind| !kind.is_off()) {
             return Err(kind.refuse(

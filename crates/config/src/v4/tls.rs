@@ -1,12 +1,12 @@
 //! `tlsSettings`
 
-use data_encoding::BASE64_NOPAD;
+use data_encoding::{BASE64, BASE64_NOPAD};
 use wsray_vmess::Address;
 
 use super::values;
 use crate::{
-    CertificatePair, ClientTls, Pem, PemSource, ServerTls, VmessServer, keys,
-    node::{Node, Parsed, Reported},
+    CertificatePair, ClientTls, Pem, PemSource, ServerTls, VmessServer, keys, keys5,
+    node::{Dialect, Node, Parsed, Reported},
     object::Object,
 };
 
@@ -23,33 +23,42 @@ enum Usage {
 
 /// Reads the TLS of an inbound whose `security` is the node given.
 pub(super) fn server(stream: &Object<'_>, security: &Node<'_>, is_ws: bool) -> Parsed<ServerTls> {
-    const HELP: &str = "write \"tlsSettings\": { \"certificates\": [{ \"certificateFile\": \
-        \"cert.pem\", \"keyFile\": \"key.pem\" }] }";
-    let Some(node) = stream.find("tlsSettings") else {
-        return Err(security.refuse("TLS needs a certificate and its key: \"tlsSettings\" is missing", HELP));
+    let help = stream.either(
+        "write \"tlsSettings\": { \"certificates\": [{ \"certificateFile\": \"cert.pem\", \"keyFile\": \
+            \"key.pem\" }] }",
+        "write \"securitySettings\": { \"certificate\": [{ \"certificateFile\": \"cert.pem\", \"keyFile\": \
+            \"key.pem\" }] }",
+    );
+    let key = settings_key(stream);
+    let Some(node) = stream.find(key) else {
+        let message = format!("TLS needs a certificate and its key: {key:?} is missing");
+        return Err(security.refuse(message, help));
     };
-    let object = node.object(keys::TLS)?;
+    let object = node.object(node.either(keys::TLS, keys5::TLS))?;
     let versions = versions(&object);
     let alpn = alpn(&object, is_ws);
     let session_resumption = object.flag("enableSessionResumption");
-    let listed = object.list("certificates")?;
+    let listed = object.list(certificates_key(&object))?;
     let pairs: Vec<_> = listed.iter().map(|node| server_certificate(node)).collect();
     let pairs: Vec<_> = pairs.into_iter().collect::<Parsed<_>>()?;
     let certificates: Vec<_> = pairs.into_iter().flatten().collect();
     if certificates.is_empty() {
-        let place = object.find("certificates").unwrap_or_else(|| node.clone());
-        return Err(place.refuse("TLS needs a certificate and its key, found none", HELP));
+        let place = object.find(certificates_key(&object)).unwrap_or_else(|| node.clone());
+        return Err(place.refuse("TLS needs a certificate and its key, found none", help));
     }
     versions?;
     Ok(ServerTls { place: node.place(), certificates, alpn: alpn?, session_resumption: session_resumption? })
 }
 
 fn server_certificate(node: &Node<'_>) -> Parsed<Option<CertificatePair>> {
-    let object = node.object(keys::CERTIFICATE)?;
+    let object = node.object(node.either(keys::CERTIFICATE, keys5::CERTIFICATE))?;
     if let Usage::Trust = usage(&object)? {
         node.warn(
             "this certificate has no effect: clients are not asked for theirs",
-            "write \"usage\": \"encipherment\" to present it, or remove it",
+            node.either(
+                "write \"usage\": \"encipherment\" to present it, or remove it",
+                "write \"usage\": \"ENCIPHERMENT\" to present it, or remove it",
+            ),
         );
         return Ok(None);
     }
@@ -65,7 +74,7 @@ pub(super) fn client(
     is_ws: bool,
     servers: &[VmessServer],
 ) -> Parsed<ClientTls> {
-    let Some(node) = stream.find("tlsSettings") else {
+    let Some(node) = stream.find(settings_key(stream)) else {
         check_addresses(security, servers)?;
         return Ok(ClientTls {
             place: security.place(),
@@ -78,24 +87,32 @@ pub(super) fn client(
             session_resumption: false,
         });
     };
-    let object = node.object(keys::TLS)?;
+    let object = node.object(node.either(keys::TLS, keys5::TLS))?;
     let server_name = object.find("serverName").map_or(Ok(None), |node| server_name(&node));
     let versions = versions(&object);
     let alpn = alpn(&object, is_ws);
     let allow_insecure = object.flag("allowInsecure");
+    let insecure_if_pinned = object.flag("allowInsecureIfPinnedPeerCertificate");
     let disable_system_root = object.flag("disableSystemRoot");
     let session_resumption = object.flag("enableSessionResumption");
     let pins = pins(&object);
     let extra_roots = extra_roots(&object);
     versions?;
+    let (pins, insecure_if_pinned) = (pins?, insecure_if_pinned?);
+    if insecure_if_pinned
+        && pins.is_empty()
+        && let Some(node) = object.find("allowInsecureIfPinnedPeerCertificate")
+    {
+        node.warn("this has no effect: no certificate is pinned", "remove it");
+    }
     let tls = ClientTls {
         place: node.place(),
         server_name: server_name?,
         alpn: alpn?,
-        allow_insecure: allow_insecure?,
+        allow_insecure: allow_insecure? || (insecure_if_pinned && !pins.is_empty()),
         disable_system_root: disable_system_root?,
         extra_roots: extra_roots?,
-        pinned_chain_sha256: pins?,
+        pinned_chain_sha256: pins,
         session_resumption: session_resumption?,
     };
     if tls.server_name.is_none() {
@@ -111,8 +128,12 @@ fn check_trust(object: &Object<'_>, tls: &ClientTls) -> Parsed<()> {
         let node = object.find("disableSystemRoot").unwrap_or_else(|| object.node.clone());
         return Err(node.refuse(
             "no server can be trusted: the system's certificates are off and there are no others",
-            "add \"certificates\": [{ \"usage\": \"verify\", \"certificateFile\": \"ca.pem\" }], or \
-                write false",
+            object.either(
+                "add \"certificates\": [{ \"usage\": \"verify\", \"certificateFile\": \"ca.pem\" }], or \
+                    write false",
+                "add \"certificate\": [{ \"usage\": \"AUTHORITY_VERIFY\", \"certificateFile\": \"ca.pem\" }], \
+                    or write false",
+            ),
         ));
     }
     if let Some(node) =
@@ -129,19 +150,22 @@ fn check_trust(object: &Object<'_>, tls: &ClientTls) -> Parsed<()> {
 
 fn extra_roots(object: &Object<'_>) -> Parsed<Vec<Pem>> {
     let root = |node: &Node<'_>| {
-        let object = node.object(keys::CERTIFICATE)?;
+        let object = node.object(node.either(keys::CERTIFICATE, keys5::CERTIFICATE))?;
         match usage(&object)? {
             Usage::Trust => pem(&object, "certificateFile", "certificate").map(Some),
             Usage::Present => {
                 node.warn(
                     "this certificate has no effect: wsray shows servers no certificate of its own yet",
-                    "write \"usage\": \"verify\" to trust it, or remove it",
+                    node.either(
+                        "write \"usage\": \"verify\" to trust it, or remove it",
+                        "write \"usage\": \"AUTHORITY_VERIFY\" to trust it, or remove it",
+                    ),
                 );
                 Ok(None)
             }
         }
     };
-    let roots: Vec<_> = object.list("certificates")?.iter().map(root).collect();
+    let roots: Vec<_> = object.list(certificates_key(object))?.iter().map(root).collect();
     let roots: Vec<Option<Pem>> = roots.into_iter().collect::<Parsed<_>>()?;
     Ok(roots.into_iter().flatten().collect())
 }
@@ -153,13 +177,27 @@ fn usage(certificate: &Object<'_>) -> Parsed<Usage> {
         foreign: &["issue", "verifyclient"],
         foreign_help: "remove this certificate, or write \"encipherment\" or \"verify\"",
     };
+    const USAGES_V5: values::Names = values::Names {
+        what: "a usage",
+        known: &["ENCIPHERMENT", "AUTHORITY_VERIFY"],
+        foreign: &["AUTHORITY_ISSUE", "AUTHORITY_VERIFY_CLIENT"],
+        foreign_help: "remove this certificate, or write \"ENCIPHERMENT\" or \"AUTHORITY_VERIFY\"",
+    };
     let Some(node) = certificate.find("usage") else { return Ok(Usage::Present) };
     let name = node.text(USAGES.what)?;
-    match name.to_ascii_lowercase().as_str() {
-        "" | "encipherment" => Ok(Usage::Present),
-        "verify" => Ok(Usage::Trust),
-        _ => Err(USAGES.unknown(&node, name)),
+    match (name.to_ascii_lowercase().as_str(), node.dialect) {
+        ("encipherment", _) | ("", Dialect::V4) => Ok(Usage::Present),
+        ("verify", Dialect::V4) | ("authority_verify", Dialect::V5) => Ok(Usage::Trust),
+        _ => Err(node.either(USAGES, USAGES_V5).unknown(&node, name)),
     }
+}
+
+fn settings_key(stream: &Object<'_>) -> &'static str {
+    stream.either("tlsSettings", "securitySettings")
+}
+
+fn certificates_key(tls: &Object<'_>) -> &'static str {
+    tls.either("certificates", "certificate")
 }
 
 /// PEM by file or by lines; the file wins, as in V2Ray.
@@ -173,20 +211,24 @@ fn pem(certificate: &Object<'_>, file_key: &str, inline_key: &str) -> Parsed<Pem
     let missing = || -> Reported {
         certificate.missing(
             file_key,
-            format!("write \"{file_key}\": \"...\", or the PEM lines as {inline_key:?}: [...]"),
+            certificate.either(
+                format!("write \"{file_key}\": \"...\", or the PEM lines as {inline_key:?}: [...]"),
+                format!("write \"{file_key}\": \"...\""),
+            ),
         )
     };
     let node = certificate.find(inline_key).ok_or_else(missing)?;
     let text = match node.as_text() {
+        Some(text) if node.dialect == Dialect::V5 => pem_in_base64(&node, text)?,
         Some(text) => text.to_owned(),
-        None if node.is_list() => {
+        None if node.is_list() && node.dialect == Dialect::V4 => {
             let lines: Vec<_> = node.list()?.iter().map(|line| pem_line(line)).collect();
             lines.into_iter().collect::<Parsed<Vec<_>>>()?.join("\n")
         }
         None => {
             return Err(node.refuse(
                 format!("expected the lines of a PEM file, found {}", node.kind()),
-                "write [\"-----BEGIN ...\", ...]",
+                node.either("write [\"-----BEGIN ...\", ...]", "write the PEM file in base64"),
             ));
         }
     };
@@ -195,6 +237,14 @@ fn pem(certificate: &Object<'_>, file_key: &str, inline_key: &str) -> Parsed<Pem
     } else {
         Ok(Pem { place: node.place(), source: PemSource::Inline(text) })
     }
+}
+
+/// V2Ray 5's bytes are base64 in JSON. They may be a secret and are never shown.
+fn pem_in_base64(node: &Node<'_>, text: &str) -> Parsed<String> {
+    let bytes = BASE64.decode(text.as_bytes()).ok();
+    bytes.and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(|| {
+        node.refuse("expected a PEM file in base64", "write the output of base64 -w0, or name the file")
+    })
 }
 
 /// A line of PEM, which may be a secret and is never shown.
@@ -210,7 +260,11 @@ fn pem_line<'a>(node: &Node<'a>) -> Parsed<&'a str> {
 /// wsray speaks TLS 1.2 and 1.3, always both.
 fn versions(object: &Object<'_>) -> Parsed<()> {
     let mut result = Ok(());
-    for (key, fine) in [("minVersion", ["1.0", "1.1", "1.2"].as_slice()), ("maxVersion", &["1.3"])] {
+    let fine = object.either(
+        [("minVersion", ["1.0", "1.1", "1.2"].as_slice()), ("maxVersion", &["1.3"])],
+        [("minVersion", &["Default", "TLS1_0", "TLS1_1", "TLS1_2"]), ("maxVersion", &["Default", "TLS1_3"])],
+    );
+    for (key, fine) in fine {
         let Some(node) = object.find(key) else { continue };
         let named = node.text("a TLS version").map(|text| text.is_empty() || fine.contains(&text));
         if named == Ok(false) {
@@ -230,7 +284,9 @@ fn default_alpn(is_ws: bool) -> Vec<String> {
 
 /// `alpn`, without `h2` on WebSocket: V2Ray agrees to it there, and then no handshake works.
 fn alpn(object: &Object<'_>, is_ws: bool) -> Parsed<Vec<String>> {
-    let Some(node) = object.find("alpn") else { return Ok(default_alpn(is_ws)) };
+    let Some(node) = object.find(object.either("alpn", "nextProtocol")) else {
+        return Ok(default_alpn(is_ws));
+    };
     let mut names: Vec<String> = Vec::new();
     for (at, name) in node.texts("a list of protocols")? {
         if name.is_empty() || name.len() > 255 {
@@ -280,7 +336,10 @@ fn check_addresses(node: &Node<'_>, servers: &[VmessServer]) -> Parsed<()> {
     match servers.iter().find(|server| !is_tls_name(&server.address)) {
         Some(server) => Err(node.refuse(
             format!("no certificate can bear the server's address {}", server.address),
-            "write \"serverName\" in \"tlsSettings\"",
+            node.either(
+                "write \"serverName\" in \"tlsSettings\"",
+                "write \"serverName\" in \"securitySettings\"",
+            ),
         )),
         None => Ok(()),
     }

@@ -14,41 +14,56 @@ use crate::{
 /// What a port may be, for messages.
 const PORT: &str = "a port";
 
+/// What ports may be, for messages.
+const PORTS: &str = "a port (1 to 65535) or a range of ports";
+
 /// A port as V2Ray's outbounds take it: a number.
-pub(super) fn port(node: &Node<'_>) -> Parsed<NonZeroU16> {
+pub(crate) fn port(node: &Node<'_>) -> Parsed<NonZeroU16> {
     let port = node.number(PORT, 1..=65535)?;
     u16::try_from(port).ok().and_then(NonZeroU16::new).ok_or_else(|| node.expected(PORT, "write a port"))
 }
 
-/// Ports as V2Ray's inbounds take them: a number, `"1000"` or `"1000-1005"`.
-pub(super) fn ports(node: &Node<'_>) -> Parsed<Ports> {
+/// Ports as V2Ray's inbounds take them: a number, `"1000"`, `"1000-1005"`, or `"env:NAME"` for
+/// what a variable of the environment holds (v2fly/v2ray-core `infra/conf/cfgcommon/common.go`).
+pub(crate) fn ports(node: &Node<'_>) -> Parsed<Ports> {
     let Some(text) = node.as_text() else {
         let port = port(node)?;
         return Ports::new(port, port).ok_or_else(|| node.expected(PORT, "write a port"));
     };
-    if text.starts_with("env:") {
+    let Some(name) = text.strip_prefix("env:") else {
+        return range(text).ok_or_else(|| node.expected(PORTS, ports_help(text)));
+    };
+    let Some(value) = node.reader.variable(name) else {
         return Err(node.refuse(
-            format!("ports from the environment are not supported yet, found {}", node.found()),
-            "write the port itself",
+            format!("the environment has no variable {name:?}"),
+            format!("set it, such as {name}=10000, or write the port itself"),
         ));
-    }
-    let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let number = |text: &str| text.trim().parse::<NonZeroU16>().ok();
-    let range = number(first).zip(number(last)).and_then(|(first, last)| Ports::new(first, last));
-    range.ok_or_else(|| {
-        let help = if text.contains(',') {
-            "write one inbound for each port"
-        } else if text.contains('-') {
-            "write the lower port first, such as \"1000-1005\""
-        } else {
-            "write a number from 1 to 65535"
-        };
-        node.expected("a port (1 to 65535) or a range of ports", help)
+    };
+    range(&value).ok_or_else(|| {
+        let message = format!("expected {PORTS} in the variable {name:?}, found {:?}", clip(&value, 60));
+        node.refuse(message, ports_help(&value))
     })
 }
 
+/// `1000` or `1000-1005`.
+fn range(text: &str) -> Option<Ports> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let number = |text: &str| text.trim().parse::<NonZeroU16>().ok();
+    number(first).zip(number(last)).and_then(|(first, last)| Ports::new(first, last))
+}
+
+fn ports_help(text: &str) -> &'static str {
+    if text.contains(',') {
+        "write one inbound for each port"
+    } else if text.contains('-') {
+        "write the lower port first, such as \"1000-1005\""
+    } else {
+        "write a number from 1 to 65535"
+    }
+}
+
 /// A user's id, found as `id` or `uuid`.
-pub(super) fn id_of(object: &Object<'_>) -> Parsed<UserId> {
+pub(crate) fn id_of(object: &Object<'_>) -> Parsed<UserId> {
     match object.find_any(&["id", "uuid"]) {
         Some(node) => id(&node),
         None => Err(object.missing("id", "write the user's UUID; wsray uuid makes a new one")),
@@ -56,7 +71,7 @@ pub(super) fn id_of(object: &Object<'_>) -> Parsed<UserId> {
 }
 
 /// A user's id. Messages show four letters of it at most.
-pub(super) fn id(node: &Node<'_>) -> Parsed<UserId> {
+pub(crate) fn id(node: &Node<'_>) -> Parsed<UserId> {
     let Some(text) = node.as_text() else {
         let message = format!("expected a UUID in double quotes, found {}", node.kind());
         return Err(node.refuse(message, "write the user's UUID; wsray uuid makes a new one"));
@@ -92,7 +107,7 @@ pub(super) fn id(node: &Node<'_>) -> Parsed<UserId> {
 }
 
 /// The address of a server.
-pub(super) fn address(node: &Node<'_>) -> Parsed<Address> {
+pub(crate) fn address(node: &Node<'_>) -> Parsed<Address> {
     let text = node.text("an IP address or a domain")?;
     text.parse().map_err(|error: AddressError| {
         let help = if text.contains("://") || text.contains('/') {
@@ -107,27 +122,27 @@ pub(super) fn address(node: &Node<'_>) -> Parsed<Address> {
 }
 
 /// An IP address.
-pub(super) fn ip(node: &Node<'_>, help: &str) -> Parsed<IpAddr> {
+pub(crate) fn ip(node: &Node<'_>, help: &str) -> Parsed<IpAddr> {
     let text = node.text("an IP address")?;
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     bare.parse().map_err(|_| node.expected("an IP address", help))
 }
 
 /// A name out of a closed list.
-pub(super) struct Names {
+pub(crate) struct Names {
     /// What it names, such as `a network`.
-    pub(super) what: &'static str,
+    pub(crate) what: &'static str,
     /// The names that wsray knows, spelled as in V2Ray.
-    pub(super) known: &'static [&'static str],
+    pub(crate) known: &'static [&'static str],
     /// The names that V2Ray or Xray knows and wsray does not.
-    pub(super) foreign: &'static [&'static str],
+    pub(crate) foreign: &'static [&'static str],
     /// What to do about a foreign one.
-    pub(super) foreign_help: &'static str,
+    pub(crate) foreign_help: &'static str,
 }
 
 impl Names {
     /// The error for a name that is none of `known`.
-    pub(super) fn unknown(&self, node: &Node<'_>, name: &str) -> crate::node::Reported {
+    pub(crate) fn unknown(&self, node: &Node<'_>, name: &str) -> crate::node::Reported {
         if self.foreign.iter().any(|foreign| foreign.eq_ignore_ascii_case(name)) {
             return node.refuse(format!("{name:?} is not supported by wsray"), self.foreign_help);
         }

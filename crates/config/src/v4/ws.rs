@@ -9,8 +9,8 @@ use wsray_ws::{
 
 use super::stream::refuse_proxy_protocol;
 use crate::{
-    ClientWs, Diagnostic, Place, ServerWs, keys,
-    node::{Node, Parsed},
+    ClientWs, Diagnostic, Place, ServerWs, keys, keys5,
+    node::{Dialect, Node, Parsed, Reported},
     object::Object,
 };
 
@@ -26,12 +26,12 @@ pub(super) fn server(stream: &Node<'_>, settings: Option<&Node<'_>>) -> Parsed<(
     let Some(node) = settings else {
         return Ok((ServerWs { place: stream.place(), path: Path::default(), early_data: None }, false));
     };
-    let object = node.object(keys::WS)?;
+    let object = node.object(node.either(keys::WS, keys5::WS))?;
     let accept = object.flag("acceptProxyProtocol");
     let early_data = early_data(&object);
     let path = text_of_path(&object);
     for (key, help) in [
-        ("headers", "headers are what a client sends; remove them"),
+        (object.either("headers", "header"), "headers are what a client sends; remove them"),
         ("host", "requests for any host are served; remove it"),
         ("useBrowserForwarding", "it is for clients, and servers need no setting for it; remove it"),
     ] {
@@ -88,7 +88,7 @@ pub(super) fn client(stream: &Node<'_>, settings: Option<&Node<'_>>) -> Parsed<C
             browser_forwarding: false,
         });
     };
-    let object = node.object(keys::WS)?;
+    let object = node.object(node.either(keys::WS, keys5::WS))?;
     let proxy_protocol = refuse_proxy_protocol(Some(&object));
     let browser_forwarding = browser_forwarding(&object);
     let headers = headers(&object);
@@ -192,26 +192,45 @@ fn headers(object: &Object<'_>) -> Parsed<Headers> {
     if let Ok(Some((text, node))) = &host
         && add(&mut headers, "Host", &node.place(), node, text).is_err()
     {
-        result = Err(crate::node::Reported);
+        result = Err(Reported);
     }
     let has_host = matches!(&host, Ok(Some(_)));
-    if let Some(node) = object.find("headers") {
-        for (name, place, value) in node.entries()? {
-            let Ok(text) = value.text("a text") else {
-                result = Err(crate::node::Reported);
-                continue;
-            };
-            let is_host = name.eq_ignore_ascii_case("Host");
-            if is_host && has_host {
-                value.warn("this is ignored: \"host\" says something as well", "remove one of them");
-            } else if (!is_host || !text.is_empty()) && add(&mut headers, name, &place, &value, text).is_err()
-            {
-                result = Err(crate::node::Reported);
-            }
+    for named in named_values(object)? {
+        let Ok((name, place, value, text)) =
+            named.and_then(|(name, place, value)| Ok((name, place, value.clone(), value.text("a text")?)))
+        else {
+            result = Err(Reported);
+            continue;
+        };
+        let is_host = name.eq_ignore_ascii_case("Host");
+        if is_host && has_host {
+            value.warn("this is ignored: \"host\" says something as well", "remove one of them");
+        } else if (!is_host || !text.is_empty()) && add(&mut headers, name, &place, &value, text).is_err() {
+            result = Err(Reported);
         }
     }
     host?;
     result.map(|()| headers)
+}
+
+/// The name of a header, its place, and the value.
+type NamedValue<'a> = Parsed<(&'a str, Place, Node<'a>)>;
+
+/// Names of headers, where they stand, and values: a map, or V2Ray 5's list of pairs.
+fn named_values<'a>(object: &Object<'a>) -> Parsed<Vec<NamedValue<'a>>> {
+    if object.node.dialect == Dialect::V4 {
+        let entries = object.find("headers").map_or(Ok(Vec::new()), |node| node.entries())?;
+        return Ok(entries.into_iter().map(Ok).collect());
+    }
+    let pair = |node: &Node<'a>| {
+        let pair = node.object(keys5::HEADER)?;
+        let help = "write { \"key\": \"Host\", \"value\": \"www.example.com\" }";
+        let name = pair.find("key").ok_or_else(|| -> Reported { pair.missing("key", help) });
+        let value = pair.find("value").ok_or_else(|| -> Reported { pair.missing("value", help) });
+        let name = name?;
+        Ok((name.text("the name of an HTTP header")?, name.place(), value?))
+    };
+    Ok(object.list("header")?.iter().map(pair).collect())
 }
 
 /// Adds one header; `place` is the name's.

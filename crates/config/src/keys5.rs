@@ -1,0 +1,267 @@
+//! The keys of V2Ray 5's own dialect, where any other is an error.
+//!
+//! Sources: v2fly/v2ray-core (5.x) `infra/conf/v5cfg/skeleton.go`, and the `config.proto` of each part.
+
+use super::keys::{
+    Fate::{Condition, OtherDialect, Quiet, Read, Refused, Without},
+    Key, NOTHING_TO_DO, REMOVE_OR_OTHER, TLS_LATER, key,
+};
+
+const RULE: &str =
+    "wsray's rules choose by \"inboundTag\" only: remove the rule, or write it with \"inboundTag\"";
+const NO_PIN: &str = "write \"pinnedPeerCertificateChainSha256\", or add the server's certificate with \
+    \"usage\": \"AUTHORITY_VERIFY\"";
+
+/// The document.
+pub(crate) const DOCUMENT: &[Key] = &[
+    key("log", Read),
+    key("dns", Read),
+    key("router", Read),
+    key("inbounds", Read),
+    key("outbounds", Read),
+    key("services", Read),
+    key("extension", Refused(REMOVE_OR_OTHER)),
+    key("routing", OtherDialect("write \"router\": { \"rule\": [{ \"tag\": ..., \"inboundTag\": [...] }] }")),
+    key("policy", OtherDialect("write \"services\": { \"policy\": { \"level\": { ... } } }")),
+    key("transport", OtherDialect("write \"transportSettings\" in each \"streamSettings\"")),
+    key("stats", OtherDialect("write it into \"services\"")),
+    key("api", OtherDialect("remove it")),
+    key("reverse", OtherDialect("remove it")),
+    key("fakedns", OtherDialect("remove it")),
+    key("browserForwarder", OtherDialect("remove it")),
+    key("observatory", OtherDialect("remove it")),
+    key("inbound", OtherDialect("write it into \"inbounds\": [ ... ]")),
+    key("outbound", OtherDialect("write it into \"outbounds\": [ ... ]")),
+    key("inboundDetour", OtherDialect("write \"inbounds\"")),
+    key("outboundDetour", OtherDialect("write \"outbounds\"")),
+];
+
+/// `log`
+pub(crate) const LOG: &[Key] = &[
+    key("access", Read),
+    key("error", Read),
+    key("loglevel", OtherDialect("write \"error\": { \"type\": \"Console\", \"level\": \"Warning\" }")),
+];
+
+/// `log.access` and `log.error`
+pub(crate) const LOG_TARGET: &[Key] = &[key("type", Read), key("level", Read), key("path", Read)];
+
+/// `router`
+pub(crate) const ROUTER: &[Key] = &[
+    key("rule", Read),
+    // How domains and addresses match: no rule that is supported looks at them.
+    key("domainStrategy", Quiet),
+    key("balancingRule", Refused("remove it, and write \"tag\" in its rules")),
+    key("rules", OtherDialect("write \"rule\"")),
+];
+
+/// An element of `rule`.
+pub(crate) const RULE_KEYS: &[Key] = &[
+    key("tag", Read),
+    key("inboundTag", Read),
+    key("networks", Read),
+    key("domainMatcher", Quiet),
+    key("balancingTag", Refused("write \"tag\"")),
+    key("domain", Condition(RULE)),
+    key("geoDomain", Condition(RULE)),
+    key("geoip", Condition(RULE)),
+    key("sourceGeoip", Condition(RULE)),
+    key("portList", Condition(RULE)),
+    key("sourcePortList", Condition(RULE)),
+    key("userEmail", Condition(RULE)),
+    key("protocol", Condition(RULE)),
+    key("attributes", Condition(RULE)),
+    key("setAttribute", Condition(RULE)),
+    key("outboundTag", OtherDialect("write \"tag\"")),
+    key("type", OtherDialect("remove it")),
+];
+
+/// `networks` of a rule.
+pub(crate) const NETWORKS: &[Key] = &[key("network", Read)];
+
+/// `services`
+pub(crate) const SERVICES: &[Key] = &[
+    key("policy", Read),
+    key("stats", Without(NOTHING_TO_DO)),
+    key("browser", Without("no outbound can use \"useBrowserForwarding\" yet")),
+    key("backgroundObservatory", Without(NOTHING_TO_DO)),
+    key("burstObservatory", Without(NOTHING_TO_DO)),
+    key("multiobservatory", Without(NOTHING_TO_DO)),
+    key("commander", Without("remove it, and the inbound and rule with its tag")),
+    key("webcommander", Without(NOTHING_TO_DO)),
+    key("restfulapi", Without(NOTHING_TO_DO)),
+    key("instman", Refused(REMOVE_OR_OTHER)),
+    key("subscription", Refused(REMOVE_OR_OTHER)),
+    key("filesystemstorage", Refused(REMOVE_OR_OTHER)),
+    key("fakeDns", Refused(REMOVE_OR_OTHER)),
+    key("fakeDnsMulti", Refused(REMOVE_OR_OTHER)),
+    key("reverse", Refused(REMOVE_OR_OTHER)),
+    key("tun", Refused(REMOVE_OR_OTHER)),
+    key("webrtc", Refused(REMOVE_OR_OTHER)),
+    key("dns", Refused("write it as \"dns\" beside \"services\"")),
+    key("log", Refused("write it as \"log\" beside \"services\"")),
+    key("router", Refused("write it as \"router\" beside \"services\"")),
+];
+
+/// `services.policy`
+pub(crate) const POLICY: &[Key] = &[
+    key("level", Read),
+    key("system", Without(NOTHING_TO_DO)),
+    key("levels", OtherDialect("write \"level\": { \"0\": { \"timeout\": { ... } } }")),
+];
+
+/// An element of `services.policy.level`.
+pub(crate) const POLICY_LEVEL: &[Key] = &[
+    key("timeout", Read),
+    key("stats", Without(NOTHING_TO_DO)),
+    key("buffer", Without("wsray's buffers have a fixed bound")),
+    key("handshake", OtherDialect("write \"timeout\": { \"handshake\": { \"value\": 4 } }")),
+    key("connIdle", OtherDialect("write \"timeout\": { \"connectionIdle\": { \"value\": 300 } }")),
+];
+
+/// `timeout` of a level.
+pub(crate) const TIMEOUT: &[Key] = &[
+    key("handshake", Read),
+    key("connectionIdle", Read),
+    key("uplinkOnly", Read),
+    key("downlinkOnly", Read),
+];
+
+/// A number of seconds.
+pub(crate) const SECONDS: &[Key] = &[key("value", Read)];
+
+/// An element of `inbounds`.
+pub(crate) const INBOUND: &[Key] = &[
+    key("protocol", Read),
+    key("port", Read),
+    key("listen", Read),
+    key("settings", Read),
+    key("tag", Read),
+    key("sniffing", Read),
+    key("streamSettings", Read),
+    key("allocate", OtherDialect("remove it: every port of the range is listened on")),
+];
+
+/// An element of `outbounds`.
+pub(crate) const OUTBOUND: &[Key] = &[
+    key("protocol", Read),
+    key("tag", Read),
+    key("settings", Read),
+    key("streamSettings", Read),
+    key("mux", Read),
+    key("sendThrough", Refused("remove it: the system chooses the address to send from")),
+    key("proxySettings", Refused("remove it, or chain by letting the other proxy connect through this one")),
+    key("domainStrategy", Refused("remove it: the system resolves the server's name")),
+];
+
+/// `settings` of a vmess inbound.
+pub(crate) const VMESS_INBOUND: &[Key] =
+    &[key("users", Read), key("clients", OtherDialect("write \"users\": [\"the UUID\", ...]"))];
+
+/// `settings` of a vmess outbound.
+pub(crate) const VMESS_OUTBOUND: &[Key] = &[
+    key("address", Read),
+    key("port", Read),
+    key("uuid", Read),
+    key("id", OtherDialect("write \"uuid\"")),
+    key("vnext", OtherDialect("write \"address\", \"port\" and \"uuid\"")),
+    key("security", OtherDialect("remove it: the cipher is chosen by itself")),
+];
+
+/// `settings` of a socks inbound.
+pub(crate) const SOCKS: &[Key] = &[
+    key("address", Read),
+    key("udpEnabled", Read),
+    key("packetEncoding", Refused("remove it, or write \"None\"")),
+    key("deferLastReply", Without("programs get their answer at once")),
+    key("udp", OtherDialect("write \"udpEnabled\"")),
+    key("ip", OtherDialect("write \"address\"")),
+    key("auth", OtherDialect("remove it: this dialect knows no accounts")),
+    key("accounts", OtherDialect("write the whole configuration in V2Ray 4's dialect, which knows accounts")),
+];
+
+/// `settings` of an http inbound, and of a blackhole outbound.
+pub(crate) const NOTHING: &[Key] = &[];
+
+/// `settings` of a freedom outbound.
+pub(crate) const FREEDOM: &[Key] = &[
+    key("destinationOverride", Read),
+    key("protocolReplacement", Read),
+    key(
+        "redirect",
+        OtherDialect("write \"destinationOverride\": { \"server\": { \"address\": ..., \"port\": ... } }"),
+    ),
+    key("domainStrategy", OtherDialect("write it beside \"settings\"")),
+];
+
+/// `destinationOverride`
+pub(crate) const OVERRIDE: &[Key] = &[key("server", Read)];
+
+/// `server` of `destinationOverride`.
+pub(crate) const ENDPOINT: &[Key] =
+    &[key("address", Read), key("port", Read), key("user", Refused("remove it"))];
+
+/// `streamSettings`
+pub(crate) const STREAM: &[Key] = &[
+    key("transport", Read),
+    key("transportSettings", Read),
+    key("security", Read),
+    key("securitySettings", Read),
+    key("socketSettings", Read),
+    key("network", OtherDialect("write \"transport\"")),
+    key("wsSettings", OtherDialect("write \"transportSettings\"")),
+    key("tcpSettings", OtherDialect("write \"transportSettings\"")),
+    key("tlsSettings", OtherDialect("write \"securitySettings\"")),
+    key("sockopt", OtherDialect("write \"socketSettings\"")),
+];
+
+/// `transportSettings` of tcp.
+pub(crate) const TCP: &[Key] = &[
+    key("acceptProxyProtocol", Read),
+    key("headerSettings", Refused("remove it, or use \"transport\": \"ws\"")),
+];
+
+/// `transportSettings` of ws.
+pub(crate) const WS: &[Key] = &[
+    key("path", Read),
+    key("header", Read),
+    key("acceptProxyProtocol", Read),
+    key("maxEarlyData", Read),
+    key("useBrowserForwarding", Read),
+    key("earlyDataHeaderName", Read),
+    key("parseXForwardedFor", Without("the access log shows the address of the proxy in front")),
+    key("headers", OtherDialect("write \"header\": [{ \"key\": \"Host\", \"value\": \"www.example.com\" }]")),
+];
+
+/// An element of `header`.
+pub(crate) const HEADER: &[Key] = &[key("key", Read), key("value", Read)];
+
+/// `securitySettings` of tls.
+pub(crate) const TLS: &[Key] = &[
+    key("serverName", Read),
+    key("nextProtocol", Read),
+    key("certificate", Read),
+    key("disableSystemRoot", Read),
+    key("enableSessionResumption", Read),
+    key("pinnedPeerCertificateChainSha256", Read),
+    key("allowInsecureIfPinnedPeerCertificate", Read),
+    key("minVersion", Read),
+    key("maxVersion", Read),
+    key("allowInsecure", Refused(NO_PIN)),
+    key("verifyClientCertificate", Refused("remove it if clients without a certificate may connect")),
+    key("echConfig", Refused(TLS_LATER)),
+    key("echDOHserver", Refused(TLS_LATER)),
+    key("echQueryDomain", Refused(TLS_LATER)),
+    key("ciphersuites", Refused(TLS_LATER)),
+    key("alpn", OtherDialect("write \"nextProtocol\": [...]")),
+    key("certificates", OtherDialect("write \"certificate\": [...]")),
+];
+
+/// An element of `certificate`.
+pub(crate) const CERTIFICATE: &[Key] = &[
+    key("usage", Read),
+    key("certificateFile", Read),
+    key("certificate", Read),
+    key("keyFile", Read),
+    key("key", Read),
+];
