@@ -87,6 +87,11 @@ impl VmessInbound {
     ) -> Option<(SocketAddr, Channel, UserIndex, Request)> {
         let accepted = match timeout_at(deadline, self.acceptor.accept(tcp, peer)).await {
             Ok(Ok(accepted)) => accepted,
+            Ok(Err(error)) if error.is_departure() => {
+                let log = &self.common.dispatcher.log;
+                log.debug(None, "transport", format_args!("{peer} left: {error}"));
+                return None;
+            }
             Ok(Err(error)) => {
                 self.common.tell_refused("refused handshakes", "transport", peer, &error);
                 return None;
@@ -112,7 +117,13 @@ impl VmessInbound {
     async fn read_request(&self, channel: &mut Channel) -> Result<(UserIndex, Request), Refusal> {
         let mut opener = RequestOpener::new();
         loop {
-            let incoming = poll_fn(|cx| channel.poll_read(cx, SMALL_BYTES)).await;
+            let incoming = poll_fn(|cx| {
+                let read = channel.poll_read(cx, SMALL_BYTES);
+                // Pings are answered from the first moment on.
+                let _ = channel.poll_flush(cx);
+                read
+            });
+            let incoming = incoming.await;
             let Ok(Some(mut incoming)) = incoming else { return Err(Refusal::Incomplete) };
             let bytes = &incoming.batch.bytes()[incoming.stream.clone()];
             match self.open_header(&mut opener, bytes)? {

@@ -71,6 +71,13 @@ pub enum AcceptError {
     Refused(RefusalReason),
 }
 
+impl AcceptError {
+    /// Whether the peer just went away, as health checks and port scanners do.
+    pub fn is_departure(&self) -> bool {
+        matches!(self, Self::Handshake(HandshakeError::Eof | HandshakeError::Io(_)))
+    }
+}
+
 fn tls_hint(error: &HandshakeError) -> &'static str {
     match error {
         HandshakeError::Tls(rustls::Error::InvalidMessage(_)) => " (the client does not speak TLS)",

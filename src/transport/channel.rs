@@ -291,9 +291,14 @@ impl Channel {
         loop {
             self.carry = Vec::new();
             self.carry_is_new = false;
-            match ready!(self.poll_read(cx, LARGE_BYTES)) {
-                Ok(Some(_)) => {}
-                Ok(None) | Err(_) => return Poll::Ready(()),
+            match self.poll_read(cx, LARGE_BYTES) {
+                Poll::Ready(Ok(Some(_))) => {}
+                Poll::Ready(Ok(None) | Err(_)) => return Poll::Ready(()),
+                Poll::Pending => {
+                    // Pings are answered meanwhile.
+                    let _ = self.poll_flush(cx);
+                    return Poll::Pending;
+                }
             }
         }
     }
