@@ -35,7 +35,8 @@ pub fn drive(address: SocketAddr) -> io::Result<usize> {
     for case in 1..=count {
         let _ = run(address, &format!("/runCase?case={case}&agent={AGENT}"), |_| true);
     }
-    run(address, &format!("/updateReports?agent={AGENT}"), |_| false)?;
+    // How this connection ends says nothing either: whether the reports were written is for the caller to see.
+    let _ = run(address, &format!("/updateReports?agent={AGENT}"), |_| false);
     Ok(count)
 }
 
