@@ -47,7 +47,7 @@ pub(crate) fn of(reader: &Reader<'_>, sources: &[Source<'_>], trees: &[Tree]) ->
     let dialects = sources.iter().zip(trees).map(|(source, tree)| match source.format {
         Format::JsonV5 => Dialect::V5,
         Format::Json => Dialect::V4,
-        Format::Auto => recognise(tree),
+        Format::Auto | Format::Yaml | Format::Toml => recognise(tree),
     });
     let dialects: Vec<_> = dialects.collect();
     match (&dialects[..], dialects.iter().position(|dialect| *dialect == Dialect::V5)) {

@@ -1,6 +1,9 @@
 //! The formats, and which one a source has.
 
-use std::path::Path;
+mod toml;
+mod yaml;
+
+use std::{ffi::OsStr, path::Path};
 
 use crate::{
     Source,
@@ -20,6 +23,10 @@ pub enum Format {
     Json,
     /// JSON in V2Ray 5's own dialect.
     JsonV5,
+    /// YAML. The dialect is recognised by its keys, as for all but the two above.
+    Yaml,
+    /// TOML.
+    Toml,
 }
 
 /// Makes a tree of a source.
@@ -29,6 +36,8 @@ pub enum Format {
 pub(crate) fn read(reader: &Reader<'_>, number: usize, source: &Source<'_>) -> Parsed<Tree> {
     syntax::check_length(reader, number)?;
     match written_in(source) {
+        Format::Yaml => yaml::read(reader, number),
+        Format::Toml => toml::read(reader, number),
         Format::Auto | Format::Json | Format::JsonV5 => syntax::json(reader, number),
     }
 }
@@ -38,6 +47,10 @@ fn written_in(source: &Source<'_>) -> Format {
     if source.format != Format::Auto {
         return source.format;
     }
-    let _end = Path::new(source.name).extension().map(|end| end.to_ascii_lowercase());
-    Format::Json
+    let end = Path::new(source.name).extension().map(OsStr::to_ascii_lowercase);
+    match end.as_ref().and_then(|end| end.to_str()) {
+        Some("yaml" | "yml") => Format::Yaml,
+        Some("toml") => Format::Toml,
+        _ => Format::Json,
+    }
 }
