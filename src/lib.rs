@@ -18,6 +18,7 @@ pub mod outbound;
 pub mod relay;
 pub mod run;
 pub mod session;
+pub mod sniff;
 pub mod stream;
 pub mod transport;
 pub mod vmess;

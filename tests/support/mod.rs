@@ -54,7 +54,7 @@ pub fn test_name() -> String {
 
 /// Defines one `#[test]` in a module a pair for each of the functions named, each taking a [`node::Pair`].
 ///
-/// The pairs without wsray are ignored: `cargo test -- --ignored` runs them, to test the tests themselves.
+/// The pairs without wsray test the tests themselves: `cargo test --features peers-only` runs them too.
 macro_rules! pairs {
     ($($test:ident),+ $(,)?) => {
         $crate::support::pair!(wsray_to_wsray: Wsray => Wsray, #[cfg(test)], [$($test),+]);
@@ -65,23 +65,23 @@ macro_rules! pairs {
         $crate::support::pair!(v2ray_4_45_to_wsray: V2Ray445 => Wsray, #[cfg(test)], [$($test),+]);
         $crate::support::pair!(sing_box_to_wsray: SingBox => Wsray, #[cfg(test)], [$($test),+]);
         $crate::support::pair!(
-            v2ray_4_34_to_v2ray_4_45: V2Ray434 => V2Ray445, #[ignore = "tests the test: no wsray in it"], [$($test),+]);
+            v2ray_4_34_to_v2ray_4_45: V2Ray434 => V2Ray445, #[cfg(feature = "peers-only")], [$($test),+]);
         $crate::support::pair!(
-            v2ray_4_45_to_v2ray_4_45: V2Ray445 => V2Ray445, #[ignore = "tests the test: no wsray in it"], [$($test),+]);
+            v2ray_4_45_to_v2ray_4_45: V2Ray445 => V2Ray445, #[cfg(feature = "peers-only")], [$($test),+]);
         $crate::support::pair!(
-            v2ray_4_45_to_sing_box: V2Ray445 => SingBox, #[ignore = "tests the test: no wsray in it"], [$($test),+]);
+            v2ray_4_45_to_sing_box: V2Ray445 => SingBox, #[cfg(feature = "peers-only")], [$($test),+]);
         $crate::support::pair!(
-            sing_box_to_v2ray_4_45: SingBox => V2Ray445, #[ignore = "tests the test: no wsray in it"], [$($test),+]);
+            sing_box_to_v2ray_4_45: SingBox => V2Ray445, #[cfg(feature = "peers-only")], [$($test),+]);
     };
 }
 
 macro_rules! pair {
     ($name:ident: $client:ident => $server:ident, #[$attribute:meta], [$($test:ident),+ $(,)?]) => {
+        #[$attribute]
         mod $name {
             use $crate::support::node::{Kind, Pair};
             $(
                 #[test]
-                #[$attribute]
                 fn $test() {
                     let pair = Pair { client: Kind::$client, server: Kind::$server };
                     if let Some(reason) = pair.missing() {
@@ -96,21 +96,21 @@ macro_rules! pair {
 
 /// Defines one `#[test]` for each of the functions named, each taking the [`node::Kind`] under test.
 ///
-/// Those with V2Ray in wsray's place are ignored: they test the tests themselves.
+/// Those with V2Ray in wsray's place test the tests themselves: feature `peers-only`.
 macro_rules! for_wsray {
     ($($test:ident),+ $(,)?) => {
         $crate::support::for_kind!(wsray: Wsray, #[cfg(test)], [$($test),+]);
-        $crate::support::for_kind!(v2ray_4_45: V2Ray445, #[ignore = "tests the test: no wsray in it"], [$($test),+]);
+        $crate::support::for_kind!(v2ray_4_45: V2Ray445, #[cfg(feature = "peers-only")], [$($test),+]);
     };
 }
 
 macro_rules! for_kind {
     ($name:ident: $kind:ident, #[$attribute:meta], [$($test:ident),+ $(,)?]) => {
+        #[$attribute]
         mod $name {
             use $crate::support::node::Kind;
             $(
                 #[test]
-                #[$attribute]
                 fn $test() {
                     super::$test(Kind::$kind);
                 }
