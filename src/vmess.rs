@@ -14,8 +14,8 @@ use std::{
 
 use rand::Rng;
 use wsray_vmess::{
-    ChunkOpener, ChunkSealer, Command, CryptoError, Direction, Options, Progress, RESPONSE_LEN, Request, ResponseError, Secrets, Step,
-    open_response, seal_response,
+    ChunkOpener, ChunkSealer, Command, CryptoError, Direction, Options, Progress, RESPONSE_LEN, Request,
+    ResponseError, Secrets, Step, open_response, seal_response,
 };
 
 use crate::{
@@ -147,11 +147,20 @@ impl VmessStream {
         Self::new(channel, request, sealer, Side::Server { response })
     }
 
-    fn new(channel: Channel, request: &Request, sealer: ChunkSealer, side: Side) -> Result<Self, CryptoError> {
+    fn new(
+        channel: Channel,
+        request: &Request,
+        sealer: ChunkSealer,
+        side: Side,
+    ) -> Result<Self, CryptoError> {
         let reads = match side {
             Side::Client { .. } => Direction::Response,
             Side::Server { .. } => Direction::Request,
         };
+        if !channel.is_ws() {
+            // Without frames, a FIN is all that ends a stream without marks: a cut one must not end with it.
+            channel.socket().reset_unless_complete();
+        }
         Ok(Self {
             channel,
             opener: ChunkOpener::new(request, reads)?,
@@ -208,11 +217,21 @@ impl VmessStream {
             (_, Some(ChannelEnd::Broken { layer, reason })) => Err(Cut::protocol(layer, reason)),
             (_, Some(ChannelEnd::Close(_))) if self.refused() => Err(Cut::Unfinished(REFUSED)),
             (_, Some(ChannelEnd::Eof)) if self.refused() => Err(Cut::Unfinished(DROPPED)),
+            _ if self.is_inside_chunk() => Err(Cut::Unfinished("the peer closed in the middle of a chunk")),
             (_, Some(ChannelEnd::Close(code))) if self.may_end_unmarked(*code) => Ok(Read::End),
-            (_, Some(ChannelEnd::Eof)) if !self.channel.is_ws() && self.may_end_unmarked(None) => Ok(Read::End),
-            _ if !self.answered && matches!(self.side, Side::Client { .. }) => Err(Cut::Unfinished(UNREACHABLE)),
+            (_, Some(ChannelEnd::Eof)) if !self.channel.is_ws() && self.may_end_unmarked(None) => {
+                Ok(Read::End)
+            }
+            _ if !self.answered && matches!(self.side, Side::Client { .. }) => {
+                Err(Cut::Unfinished(UNREACHABLE))
+            }
             _ => Err(Cut::Unfinished("the peer closed in the middle of the stream")),
         }
+    }
+
+    /// Whether a part of a chunk has come, so that no close makes a clean end.
+    fn is_inside_chunk(&self) -> bool {
+        self.channel.has_carry() || !self.opener.is_between_chunks()
     }
 
     /// Whether the server closed before it answered at all.
@@ -261,13 +280,18 @@ impl Endpoint for VmessStream {
             Side::Server { response: Some(_) } => RESPONSE_LEN,
             _ => 0,
         };
-        let head = self.channel.head_len() + response + self.sealer.head_len();
-        let tail = self.sealer.tail_max();
-        let payload = match self.payload {
-            Payload::Packets => self.sealer.max_payload(),
-            Payload::Stream => self.sealer.max_payload().min(MAX_FRAME - head - tail),
-        };
-        Layout { head, payload, tail }
+        let (inner, tail) = (response + self.sealer.head_len(), self.sealer.tail_max());
+        let most = self.sealer.max_payload();
+        match self.payload {
+            // The longest packet's frame may need the long form of its length.
+            Payload::Packets => {
+                Layout { head: self.channel.head_len(inner + most + tail) + inner, payload: most, tail }
+            }
+            Payload::Stream => {
+                let head = self.channel.head_len(MAX_FRAME) + inner;
+                Layout { head, payload: most.min(MAX_FRAME - head - tail), tail }
+            }
+        }
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, layout: Layout) -> Poll<Result<Read, Cut>> {
@@ -352,6 +376,7 @@ impl Endpoint for VmessStream {
     }
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.channel.socket().close_cleanly();
         if matches!(self.side, Side::Server { .. }) && !self.channel.said_goodbye() {
             let linger = self.linger.get_or_insert_with(|| Box::pin(tokio::time::sleep(CLOSE_LINGER)));
             let waited = linger.as_mut().poll(cx).is_ready();
@@ -379,3 +404,6 @@ impl Endpoint for VmessStream {
 pub fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,6 +28,7 @@ enum Taking {
 #[derive(Clone)]
 struct Side(Arc<Mutex<State>>);
 
+#[expect(clippy::struct_excessive_bools, reason = "what happened to a scripted side, each on its own")]
 struct State {
     items: VecDeque<Item>,
     /// The last item comes again and again, so many times.

@@ -21,6 +21,10 @@ pub const LARGE_BYTES: usize = 264 * 1024;
 /// The most slots of a buffer, so that what they hold fits a large buffer again when TLS has sealed it.
 pub const MOST_SLOTS: usize = 16;
 
+/// What TLS adds to a piece, and what it may add to a large buffer besides (a record of 16 KiB each, and a key update).
+const TLS_A_PIECE: usize = 22;
+const TLS_RESERVE: usize = TLS_A_PIECE * (LARGE_BYTES / (16 * 1024) + 2) + 64;
+
 /// At most this many unused buffers are kept, small and large (4.5 MiB and 8.3 MiB).
 const KEPT: [usize; 2] = [256, 32];
 
@@ -94,7 +98,11 @@ impl Layout {
 
     /// The most payload that a batch laid out this way holds.
     pub fn room(self) -> usize {
-        if self == Self::FLAT { LARGE_BYTES } else { MOST_SLOTS.min(LARGE_BYTES / self.stride()) * self.payload }
+        if self == Self::FLAT {
+            LARGE_BYTES
+        } else {
+            MOST_SLOTS.min(LARGE_BYTES / self.stride()) * self.payload
+        }
     }
 
     /// Where the payload of slot `n` may stand in a buffer of `capacity` bytes; `None` when it does not fit.
@@ -212,24 +220,32 @@ impl Batch {
             }
             out.push(slot.start..at);
         }
-        debug_assert!(piece.is_empty() && pieces.next().is_none(), "more payload than the layout has room for");
+        debug_assert!(
+            piece.is_empty() && pieces.next().is_none(),
+            "more payload than the layout has room for"
+        );
         drop(pieces);
         out
     }
 
-    /// The same packets, one a slot. Those that find no slot or are too large for one are dropped.
+    /// The same packets, each with its head and tail. Those that find no room or are too large for the layout are
+    /// dropped.
     #[must_use]
     pub fn packets_laid_out(self, layout: Layout) -> Self {
         if layout == Layout::FLAT {
             return self;
         }
         let mut out = self.pool.batch(LARGE_BYTES);
-        let fitting = self.pieces().filter(|packet| packet.len() <= layout.payload);
-        for (n, packet) in fitting.enumerate() {
-            let Some(slot) = layout.slot(n, out.capacity()) else { break };
-            let range = slot.start..slot.start + packet.len();
+        let mut at = 0;
+        let mut room = LARGE_BYTES - TLS_RESERVE;
+        for packet in self.pieces().filter(|packet| packet.len() <= layout.payload) {
+            let stride = layout.head + packet.len() + layout.tail;
+            let Some(left) = room.checked_sub(stride + TLS_A_PIECE) else { break };
+            room = left;
+            let range = at + layout.head..at + layout.head + packet.len();
             out.bytes()[range.clone()].copy_from_slice(packet);
             out.push(range);
+            at += stride;
         }
         out
     }
@@ -247,3 +263,6 @@ impl fmt::Debug for Batch {
         f.debug_struct("Batch").field("ranges", &self.ranges().len()).field("bytes", &self.len()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -138,9 +138,14 @@ impl Channel {
         self.carry = bytes;
     }
 
-    /// Bytes to keep free in front of a piece that is sent.
-    pub fn head_len(&self) -> usize {
-        self.ws.as_ref().map_or(0, |ws| wsray_ws::header_len(FRAME, ws.role == Role::Client))
+    /// Bytes to keep free in front of a piece of at most `longest` bytes that is sent.
+    pub fn head_len(&self, longest: usize) -> usize {
+        self.ws.as_ref().map_or(0, |ws| wsray_ws::header_len(longest, ws.role == Role::Client))
+    }
+
+    /// Whether stream bytes are kept that could not be used yet.
+    pub fn has_carry(&self) -> bool {
+        !self.carry.is_empty()
     }
 
     /// Stream bytes, at most `room` of them, as soon as there is one more than were put back; `None` at the end.
@@ -307,7 +312,8 @@ impl Channel {
     fn try_receive(&mut self, room: usize) -> io::Result<Option<Incoming>> {
         let carried = self.carry.len();
         let tls_carried = self.tls.as_mut().map_or(0, |tls| tls.carry().len());
-        let wanted = if self.bulk || carried + tls_carried > CARRY_IN_SMALL { LARGE_BYTES } else { SMALL_BYTES };
+        let wanted =
+            if self.bulk || carried + tls_carried > CARRY_IN_SMALL { LARGE_BYTES } else { SMALL_BYTES };
         let mut batch = self.pool.batch(wanted);
         let last = batch.capacity().min(room.max(carried + SMALL_BYTES));
         let fresh = if self.tls.is_some() {

@@ -15,3 +15,5 @@ pub use channel::{CLOSE_LINGER, Channel, ChannelEnd, HandshakeError, Incoming};
 pub use connect::{ConnectError, Connector, HANDSHAKE_TIMEOUT, TlsDial, connect_any, resolve};
 pub use plain::Plain;
 pub use socket::Socket;
+#[cfg(test)]
+pub(crate) use tls::Tls;

@@ -62,6 +62,11 @@ impl ChunkOpener {
         self.framing.end_mark
     }
 
+    /// Whether no part of a chunk has been taken: here, and nowhere else, a body without an end mark may end.
+    pub const fn is_between_chunks(&self) -> bool {
+        !matches!(self.state, State::Chunk { .. })
+    }
+
     /// Opens all chunks that are whole in `buf[at..]`, in place, and appends to `out` where their payloads
     /// lie, in order, none of them empty. Over UDP each is a packet. A size that is read is remembered: the
     /// next call must go on at [`Opened::used`], with the same bytes from there on and more behind them.
