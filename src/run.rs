@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use tokio::signal::unix::{SignalKind, signal};
-use wsray_config::{Config, Diagnostic, LogTarget, Source};
+use wsray_config::{Config, Diagnostic, LogTarget, Options, Source};
 
 use crate::{
     app::{App, STOP_TIMEOUT},
@@ -39,9 +39,10 @@ fn load(sources: &Sources) -> Result<Config, Exit> {
         complain(&error);
         Exit::Config
     })?;
+    let format = sources.format;
     let sources: Vec<_> =
-        texts.iter().map(|source| Source::new(&source.name, &source.text)).collect();
-    match wsray_config::load(&sources, &wsray_config::Options::default()) {
+        texts.iter().map(|source| Source { format, ..Source::new(&source.name, &source.text) }).collect();
+    match wsray_config::load(&sources, &Options { variable: &Environment::variable }) {
         Ok(loaded) => {
             for warning in &loaded.warnings {
                 complain(&format_args!("warning: {warning}"));

@@ -28,6 +28,12 @@ impl Environment {
         Self::from_lookup(|name| env::var_os(name), program.as_deref())
     }
 
+    /// A variable that a configuration names (`env:NAME`); `None` if it is not set or no text.
+    pub fn variable(name: &str) -> Option<String> {
+        // Some names make the system's lookup panic.
+        if name.is_empty() || name.contains(['=', '\0']) { None } else { env::var(name).ok() }
+    }
+
     /// An environment where `lookup` gives the value of a variable and `program` is the program's file.
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<OsString>, program: Option<&Path>) -> Self {
         // V2Ray reads both spellings, this one first (`common/platform/platform.go`). Empty means unset.

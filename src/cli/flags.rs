@@ -6,6 +6,7 @@ use std::{
 };
 
 use clap::{CommandFactory as _, Parser, error::ErrorKind};
+use wsray_config::Format;
 
 use super::{Afterwards, Command, Demo, Environment, Named, Sources, Stop};
 
@@ -67,21 +68,16 @@ struct RunFlags {
 
 #[derive(clap::Args)]
 struct SourceFlags {
-    /// A configuration file; `stdin:` is standard input. May be given again.
+    /// A configuration file; `stdin:` is standard input. May be given again: a later one replaces the blocks it
+    /// has, a single inbound or outbound in it joins the others.
     #[arg(short, long, value_name = "FILE")]
     config: Vec<PathBuf>,
-    /// A directory: every *.json file in it, by name. May be given again.
+    /// A directory: every configuration file in it, by name. May be given again.
     #[arg(short = 'd', long, value_name = "DIR")]
     confdir: Vec<PathBuf>,
-    /// The format of the configuration: auto or json.
+    /// The format: auto (by the file's name), json (V2Ray 4's), jsonv5 (V2Ray 5's own), yaml or toml.
     #[arg(long, value_name = "FORMAT", default_value = "auto", value_parser = parse_format)]
     format: Format,
-}
-
-/// V2Ray 4's JSON is the only format so far.
-#[derive(Clone)]
-enum Format {
-    Json,
 }
 
 #[derive(clap::Args)]
@@ -126,7 +122,6 @@ impl RunFlags {
 
 impl SourceFlags {
     fn sources(self, environment: &Environment) -> Result<Sources, Stop> {
-        let Format::Json = self.format;
         let named: Result<_, _> = self.config.into_iter().map(parse_name).collect();
         // A directory on the command line wins over one in the environment.
         let environment_directory = environment.confdir.clone().filter(|_| self.confdir.is_empty());
@@ -136,6 +131,7 @@ impl SourceFlags {
             named: named?,
             directories: self.confdir,
             environment_directory,
+            format: self.format,
             lookup: lookup.into_iter().flatten().collect(),
         })
     }
@@ -155,12 +151,16 @@ fn parse_name(name: PathBuf) -> Result<Named, Stop> {
 }
 
 fn parse_format(format: &str) -> Result<Format, String> {
-    match format {
-        "auto" | "json" => Ok(Format::Json),
-        _ => {
-            Err("expected auto or json: wsray reads V2Ray 4's JSON, comments and trailing commas included"
-                .into())
+    match format.to_ascii_lowercase().as_str() {
+        "auto" => Ok(Format::Auto),
+        "json" | "jsonc" => Ok(Format::Json),
+        "jsonv5" => Ok(Format::JsonV5),
+        "yaml" | "yml" => Ok(Format::Yaml),
+        "toml" => Ok(Format::Toml),
+        "pb" | "protobuf" | "v2jsonpb" => {
+            Err("expected auto, json, jsonv5, yaml or toml: write the configuration as text".into())
         }
+        _ => Err("expected auto, json, jsonv5, yaml or toml".into()),
     }
 }
 
@@ -181,13 +181,15 @@ fn stop(error: &clap::Error) -> Stop {
         return Stop::Help(text);
     }
     let named = error.get(clap::error::ContextKind::InvalidSubcommand);
-    let file = named.map(ToString::to_string).filter(|name| is_json(name.as_ref()));
+    let file = named.map(ToString::to_string).filter(|name| is_configuration(name.as_ref()));
     Stop::Usage(match file {
         Some(file) => format!("error: {file} is no command\n  help: write wsray run -c {file}\n"),
         None => text,
     })
 }
 
-fn is_json(name: &Path) -> bool {
-    name.extension().map(OsStr::to_ascii_lowercase).is_some_and(|end| end == "json" || end == "jsonc")
+fn is_configuration(name: &Path) -> bool {
+    name.extension()
+        .map(OsStr::to_ascii_lowercase)
+        .is_some_and(|end| ["json", "jsonc", "yaml", "yml", "toml"].iter().any(|format| end == *format))
 }

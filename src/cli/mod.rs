@@ -6,6 +6,8 @@
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
+use wsray_config::Format;
+
 mod environment;
 mod flags;
 mod sources;
@@ -35,10 +37,12 @@ pub enum Command {
 pub struct Sources {
     /// Named by `-c`, in order.
     pub named: Vec<Named>,
-    /// Named by `-confdir`: every `*.json` and `*.jsonc` in them, by name.
+    /// Named by `-confdir`: every file in them whose name ends as the format's do, by name.
     pub directories: Vec<PathBuf>,
     /// The same, named by the environment: nothing where it does not exist.
     pub environment_directory: Option<PathBuf>,
+    /// What all of them are written in.
+    pub format: Format,
     /// Looked for in this order where there is nothing else; then standard input.
     pub lookup: Vec<PathBuf>,
 }

@@ -1,11 +1,14 @@
 //! The text of the configuration.
 
 use std::{
+    ffi::OsStr,
     fmt::Write as _,
     fs::{self, File},
     io::{self, IsTerminal as _, Read},
     path::{Path, PathBuf},
 };
+
+use wsray_config::Format;
 
 use super::{Named, Sources, help_text};
 
@@ -50,10 +53,12 @@ pub enum ReadError {
         source: io::Error,
     },
     /// A directory named on the command line without any configuration file.
-    #[error("{}: no *.json file in this directory", path.display())]
+    #[error("{}: no {} file in this directory", path.display(), patterns(ends))]
     EmptyDirectory {
         /// The directory.
         path: PathBuf,
+        /// How names of configuration files end.
+        ends: &'static [&'static str],
     },
     /// Not UTF-8.
     #[error("{name}: byte {offset} is not UTF-8 text\n  help: save the file as UTF-8")]
@@ -101,15 +106,16 @@ pub(super) fn read_from(
             Named::File(path) => read_file(path)?,
         });
     }
+    let ends = ends_of(sources.format);
     for directory in &sources.directories {
-        let files = files_of(directory)?;
+        let files = files_of(directory, ends)?;
         if files.is_empty() {
-            return Err(ReadError::EmptyDirectory { path: directory.clone() });
+            return Err(ReadError::EmptyDirectory { path: directory.clone(), ends });
         }
         read_files(&files, &mut texts)?;
     }
     if let Some(directory) = sources.environment_directory.as_ref().filter(|path| path.is_dir()) {
-        read_files(&files_of(directory)?, &mut texts)?;
+        read_files(&files_of(directory, ends)?, &mut texts)?;
     }
     if texts.is_empty() {
         texts.push(look_for(&sources.lookup, stdin, kind)?);
@@ -133,13 +139,24 @@ fn look_for(lookup: &[PathBuf], stdin: &mut dyn Read, kind: Stdin) -> Result<Sou
     if source.text.trim().is_empty() { Err(nothing()) } else { Ok(source) }
 }
 
+/// How the names of files of a format end (v2fly/v2ray-core 5.x `infra/conf/mergers`).
+fn ends_of(format: Format) -> &'static [&'static str] {
+    match format {
+        Format::Auto => &["json", "jsonc", "yaml", "yml", "toml"],
+        Format::Json | Format::JsonV5 => &["json", "jsonc"],
+        Format::Yaml => &["yaml", "yml"],
+        Format::Toml => &["toml"],
+    }
+}
+
 /// The configuration files of a directory, by name.
-fn files_of(directory: &Path) -> Result<Vec<PathBuf>, ReadError> {
+fn files_of(directory: &Path, ends: &[&str]) -> Result<Vec<PathBuf>, ReadError> {
     let fail = |source| ReadError::Read { name: directory.display().to_string(), source };
     let mut files = Vec::new();
     for entry in fs::read_dir(directory).map_err(fail)? {
         let path = entry.map_err(fail)?.path();
-        if path.extension().is_some_and(|end| end == "json" || end == "jsonc") && path.is_file() {
+        let end = path.extension().map(OsStr::to_ascii_lowercase);
+        if ends.iter().any(|&one| end.as_deref() == Some(one.as_ref())) && path.is_file() {
             files.push(path);
         }
     }
@@ -172,6 +189,10 @@ fn read(name: String, input: &mut dyn Read) -> Result<SourceText, ReadError> {
             Err(error) => Err(ReadError::NotUtf8 { name, offset: error.utf8_error().valid_up_to() }),
         },
     }
+}
+
+fn patterns(ends: &[&str]) -> String {
+    ends.iter().map(|end| format!("*.{end}")).collect::<Vec<_>>().join(", ")
 }
 
 fn nothing_text(looked_for: &[PathBuf]) -> String {

@@ -1,5 +1,7 @@
 use std::{ffi::OsString, fs, path::Path, path::PathBuf};
 
+use wsray_config::Format;
+
 use super::{
     Afterwards, Command, Demo, Environment, Exit, Named, ReadError, SourceText, Sources, Stop, parse,
     sources::{Stdin, read_from},
@@ -18,6 +20,7 @@ fn sources(files: &[&str], directories: &[&str]) -> Sources {
         named: files.iter().map(named).collect(),
         directories: directories.iter().map(PathBuf::from).collect(),
         environment_directory: None,
+        format: Format::Auto,
         lookup: vec!["config.json".into()],
     }
 }
@@ -26,6 +29,7 @@ fn sources(files: &[&str], directories: &[&str]) -> Sources {
 fn every_spelling_gives_its_command() {
     let run = |files: &[&str], directories: &[&str]| Command::Run(sources(files, directories));
     let test = |files: &[&str], directories: &[&str]| Command::Test(sources(files, directories));
+    let with_format = |format| Command::Run(Sources { format, ..sources(&["f"], &[]) });
     let demo = |afterwards, socks_port| Command::Demo(Demo { afterwards, socks_port });
     for (arguments, expected) in [
         ("", run(&[], &[])),
@@ -41,7 +45,12 @@ fn every_spelling_gives_its_command() {
         ("run -d d --confdir=e", run(&[], &["d", "e"])),
         ("run -c stdin:", run(&["stdin:"], &[])),
         ("run -c -", run(&["stdin:"], &[])),
-        ("run -format json -c f", run(&["f"], &[])),
+        ("run -format json -c f", with_format(Format::Json)),
+        ("run -format jsonc -c f", with_format(Format::Json)),
+        ("run -format jsonv5 -c f", with_format(Format::JsonV5)),
+        ("run --format=YAML -c f", with_format(Format::Yaml)),
+        ("run -format=yml -c f", with_format(Format::Yaml)),
+        ("run -format toml -c f", with_format(Format::Toml)),
         ("run -format=auto -c f", run(&["f"], &[])),
         ("run -test -c f", test(&["f"], &[])),
         ("-config f", run(&["f"], &[])),
@@ -50,7 +59,7 @@ fn every_spelling_gives_its_command() {
         ("--config f", run(&["f"], &[])),
         ("-c f", run(&["f"], &[])),
         ("-confdir=d", run(&[], &["d"])),
-        ("-format json -config f", run(&["f"], &[])),
+        ("-format json -config f", with_format(Format::Json)),
         ("-test -config f", test(&["f"], &[])),
         ("-config f -test", test(&["f"], &[])),
         ("--test -c f", test(&["f"], &[])),
@@ -77,8 +86,9 @@ fn wrong_arguments_are_refused_with_what_to_write() {
         ("versoin", "'version'"),
         ("run -c", "FILE"),
         ("run --confg f", "--config"),
-        ("run -format toml", "expected auto or json"),
-        ("-format protobuf", "expected auto or json"),
+        ("run -format ini", "expected auto, json, jsonv5, yaml or toml"),
+        ("-format protobuf", "write the configuration as text"),
+        ("config.yaml", "help: write wsray run -c config.yaml"),
         ("-c https://example.com/c.json", "download it"),
         ("run extra", "extra"),
         ("version extra", "extra"),
@@ -192,6 +202,24 @@ fn named_files_come_first_then_directories_by_name() {
 }
 
 #[test]
+fn a_format_chooses_the_files_of_a_directory() {
+    let directory = Directory::new("formats");
+    for name in ["1.json", "2.JSONC", "3.yaml", "4.yml", "5.toml", "6.txt", "7"] {
+        directory.file(name, name);
+    }
+    for (format, expected) in [
+        (Format::Auto, &["1.json", "2.JSONC", "3.yaml", "4.yml", "5.toml"][..]),
+        (Format::Json, &["1.json", "2.JSONC"]),
+        (Format::JsonV5, &["1.json", "2.JSONC"]),
+        (Format::Yaml, &["3.yaml", "4.yml"]),
+        (Format::Toml, &["5.toml"]),
+    ] {
+        let sources = Sources { directories: vec![directory.0.clone()], format, ..Sources::default() };
+        assert_eq!(texts(read_from(&sources, &mut &b""[..], Stdin::Terminal)), expected, "{format:?}");
+    }
+}
+
+#[test]
 fn lookup_takes_the_first_file_there_is() {
     let directory = Directory::new("lookup");
     let (missing, there) = (directory.0.join("missing.json"), directory.file("there.json", "found"));
@@ -236,7 +264,10 @@ fn unreadable_sources_are_named() {
     let text = message(vec![Named::File(missing.clone())], vec![]);
     assert!(text.starts_with(&format!("{}: cannot read", missing.display())), "{text}");
     assert!(message(vec![], vec![missing]).contains("missing.json: cannot read"));
-    assert!(message(vec![], vec![directory.0.clone()]).ends_with("no *.json file in this directory"));
+    assert!(
+        message(vec![], vec![directory.0.clone()])
+            .ends_with("no *.json, *.jsonc, *.yaml, *.yml, *.toml file in this directory")
+    );
     assert!(message(vec![Named::Stdin], vec![]).starts_with("stdin: byte 0 is not UTF-8"));
     let latin1 = directory.file("latin1.json", b"{\"a\": \"\xe4\"}");
     assert!(message(vec![Named::File(latin1)], vec![]).contains("byte 7 is not UTF-8"));
