@@ -1,5 +1,7 @@
 //! Reading geo files: small ones made here by an encoder of its own, and V2Ray's own where it is installed.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::path::PathBuf;
 use wsray_route::{
     DomainCondition, DomainSet, GeoError, IpSet,

@@ -1,5 +1,7 @@
 //! What must hold for any input, with random input.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use proptest::{collection::vec, prelude::*};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use wsray_route::{DomainCondition, DomainKind, invariants};

@@ -1,5 +1,7 @@
 //! Which rule decides.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::{net::SocketAddr, sync::Arc};
 use wsray_route::{
     Attributes, Condition, Decision, Destination, DomainCondition, DomainSet, DomainStrategy, Facts, IpSet,
@@ -30,7 +32,7 @@ fn rule(index: usize) -> Decision {
     Decision::Rule { index, to: Destination::Outbound(index) }
 }
 
-fn to<'a>(domain: &'a str) -> Facts<'a> {
+fn to(domain: &str) -> Facts<'_> {
     Facts { domain: Some(domain), ..Facts::new(Network::Tcp, 443) }
 }
 
