@@ -2,7 +2,7 @@
 //! `tls12.example.org`, and one without a name), and the one of rustls 0.23 with a post-quantum key for
 //! `pq.example.net`, which is larger than a packet.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use wsray_route::{MAX_SNIFF_BYTES, Rest, Sniffed, invariants::sniffing_ignores_splits, sniff};
 
