@@ -65,6 +65,12 @@ fn join(reader: &Reader<'_>, before: &mut Vec<Member>, members: Vec<Member>, nam
         if member.tree.is_null() {
             continue;
         }
+        if member.name.eq_ignore_ascii_case("port") {
+            let place = reader.place(member.at, &member.name);
+            let warning = Diagnostic::at(&place, "this has no effect: only the first source's counts");
+            reader.warn(warning.help("write the port into the inbound that is meant"));
+            continue;
+        }
         if is_list(&member.name) {
             let old = before
                 .iter()

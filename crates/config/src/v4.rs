@@ -57,8 +57,8 @@ pub(crate) fn document(root: &Node<'_>) -> Parsed<Config> {
     Ok(Config { log: log?, inbounds, outbounds, rules: rules?, policy: policy?, implicit_freedom })
 }
 
-/// V2Ray 4 takes `inbound`, then `inboundDetour`, then `inbounds`; the first without a port gets the
-/// document's.
+/// V2Ray 4 takes `inbound`, then `inboundDetour`, then `inbounds`; the first of all gets the document's port if it
+/// has none (v2fly/v2ray-core 4.45.2 `infra/conf/v2ray.go`).
 fn all_inbounds(document: &Object<'_>, transport: Option<&Object<'_>>) -> Parsed<Vec<Inbound>> {
     let mut nodes: Vec<Node<'_>> = document.find("inbound").into_iter().collect();
     let lists = [document.list("inboundDetour"), document.list("inbounds")];
@@ -66,8 +66,14 @@ fn all_inbounds(document: &Object<'_>, transport: Option<&Object<'_>>) -> Parsed
     for list in lists {
         nodes.extend(list?);
     }
-    let inbounds: Vec<_> =
-        nodes.iter().map(|node| inbound::inbound(node, transport, &mut spare_port)).collect();
+    let mut inbounds = Vec::new();
+    for (number, node) in nodes.iter().enumerate() {
+        let spare_port = if number == 0 { &mut spare_port } else { &mut None };
+        inbounds.push(inbound::inbound(node, transport, spare_port));
+    }
+    if let Some(port) = spare_port.filter(|_| document.node.dialect == Dialect::V4) {
+        port.warn("this has no effect: it is for a first inbound without a port", "remove it");
+    }
     inbounds.into_iter().collect()
 }
 

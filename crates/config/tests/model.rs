@@ -446,3 +446,76 @@ fn a_port_may_be_a_variable_of_the_environment() {
         assert!(said.contains("inbounds[0].port: ") && said.contains(expected), "{said}");
     }
 }
+
+#[test]
+fn a_port_beside_the_inbounds_is_the_first_inbounds_alone() {
+    let load_it = |text: &str| load(&[Source::new("c.json", text)], &Options::default());
+    let errors = load_it(
+        r#"{ "port": 5, "inbounds": [{ "protocol": "http", "listen": "::1", "port": 1 }, { "protocol": "http", "listen": "::1" }],
+          "outbounds": [{ "protocol": "freedom" }] }"#,
+    );
+    assert!(errors.unwrap_err()[0].to_string().contains("inbounds[1]: \"port\" is missing"));
+    let loaded = load_it(
+        r#"{ "port": 5, "inbounds": [{ "protocol": "http", "listen": "::1", "port": 1 }], "outbounds": [{ "protocol": "freedom" }] }"#,
+    )
+    .unwrap();
+    assert_eq!(loaded.config.inbounds[0].listen.ports.first(), 1);
+    assert!(loaded.warnings[0].to_string().starts_with("c.json:1:11: port: this has no effect"));
+}
+
+#[test]
+fn top_level_tcp_settings_reach_inbounds_without_stream_settings() {
+    let text = |inbound: &str| {
+        format!(
+            r#"{{ "transport": {{ "tcpSettings": {{ "acceptProxyProtocol": true }} }},
+              "inbounds": [{{ "listen": "::1", "port": 1, {inbound} }}], "outbounds": [{{ "protocol": "freedom" }}] }}"#
+        )
+    };
+    let vmess = text(&format!(r#""protocol": "vmess", "settings": {{ "clients": ["{ID}"] }}"#));
+    let InboundProtocol::Vmess(vmess) = &config(&vmess).inbounds[0].protocol else { panic!("not vmess") };
+    assert!(vmess.stream.accept_proxy_protocol);
+    for rest in ["", r#", "streamSettings": {}"#] {
+        let socks = text(&format!(r#""protocol": "socks"{rest}"#));
+        let errors = load(&[Source::new("c.json", &socks)], &Options::default()).unwrap_err();
+        assert!(errors[0].message.contains("the PROXY protocol is supported on vmess inbounds only"));
+    }
+}
+
+#[test]
+fn without_an_address_every_address_of_both_families_is_listened_on() {
+    // Go's net.Listen takes 0.0.0.0 for both families, and V2Ray's default is 0.0.0.0.
+    for listen in ["", r#""listen": "","#, r#""listen": "0.0.0.0","#, r#""listen": "::","#] {
+        let text = |port: u16, other: &str| {
+            format!(
+                r#"{{ "inbounds": [{{ {listen} "protocol": "socks", "port": 1080 }},
+                  {{ "listen": "{other}", "protocol": "socks", "port": {port} }}], "outbounds": [{{ "protocol": "freedom" }}] }}"#
+            )
+        };
+        assert!(config(&text(1081, "::1")).inbounds[0].listen.address.is_unspecified(), "{listen}");
+        for other in ["127.0.0.1", "::1"] {
+            let errors = load(&[Source::new("c.json", &text(1080, other))], &Options::default()).unwrap_err();
+            assert!(errors[0].message.contains("port 1080"), "{listen} {other}");
+        }
+    }
+}
+
+#[test]
+fn xrays_spelling_of_a_client_and_server_is_read() {
+    let vmess = outbound(&format!(
+        r#""settings": {{ "address": "192.0.2.1", "port": 443, "id": "{ID}", "security": "aes-128-gcm", "level": 2 }},
+          "streamSettings": {{ "network": "websocket", "wsSettings": {{ "host": "a.example.com", "path": "/x?ed=2048",
+            "headers": {{ "Host": "b.example.com" }} }} }}"#
+    ));
+    let user = &vmess.servers[0].users[0];
+    assert_eq!((user.security, user.level), (SecurityChoice::Aes128Gcm, 2));
+    let ws = vmess.stream.ws.unwrap();
+    assert_eq!((ws.path.as_str(), ws.headers.find("Host")), ("/x", Some("a.example.com")));
+    assert_eq!(ws.early_data.unwrap().max_bytes.get(), 2048);
+    let text = format!(
+        r#"{{ "inbounds": [{{ "protocol": "vmess", "port": 1, "settings": {{ "users": [{{ "id": "{ID}", "email": "a@example.com" }}] }},
+          "streamSettings": {{ "network": "ws", "wsSettings": {{ "path": "/x?ed=2048" }} }} }}] }}"#
+    );
+    let InboundProtocol::Vmess(vmess) = &config(&text).inbounds[0].protocol else { panic!("not vmess") };
+    assert_eq!(vmess.users[0].email.as_deref(), Some("a@example.com"));
+    assert_eq!(vmess.stream.ws.as_ref().unwrap().path.as_str(), "/x");
+}

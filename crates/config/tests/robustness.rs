@@ -14,7 +14,8 @@ use wsray_config::{Options, Source, invariants::load_returns_and_places_lie_insi
 /// Every configuration in this repository, good and bad.
 fn corpus() -> Vec<String> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let directories = ["../../examples", "tests/refusals", "tests/warnings", "tests/user_document"];
+    let directories =
+        ["../../examples", "tests/refusals", "tests/warnings", "tests/user_document", "tests/v5_examples"];
     let files = directories.iter().flat_map(|directory| fs::read_dir(here.join(directory)).unwrap());
     let paths = files.map(|entry| entry.unwrap().path());
     paths

@@ -166,3 +166,11 @@ fn unknown_and_old_keys_survive_merging() {
     assert_eq!(shape(&loaded.config).0, [":8080", "a:1080"]);
     assert!(loaded.warnings[0].to_string().starts_with("old.json:1:75: colour: unknown key, ignored"));
 }
+
+#[test]
+fn a_port_beside_the_inbounds_counts_in_the_first_source_only() {
+    let loaded = merge(&[("base.json", BASE), ("b.json", r#"{ "port": 5 }"#)]).unwrap();
+    assert_eq!(shape(&loaded.config).0, ["a:1080"]);
+    let said: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
+    assert!(said.iter().any(|one| one.starts_with("b.json:1:3: port: this has no effect")), "{said:?}");
+}

@@ -27,7 +27,7 @@ fn config(text: &str) -> Config {
 #[track_caller]
 fn refused(text: &str) -> String {
     let errors = load_v5(text).expect_err("it loads");
-    errors.iter().map(|error| format!("{error}\n")).collect()
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 fn client(stream: &str) -> String {

@@ -68,14 +68,14 @@ fn protocol<'a>(
             Ok(InboundProtocol::Vmess(inbound))
         }
         local @ ("socks" | "mixed") => {
-            let plain = stream::refuse_for_local(object);
+            let plain = stream::refuse_for_local(object, transport);
             let inbound = socks(object)?;
             warn_open(object, listen, inbound.accounts.is_empty());
             let protocol = if local == "mixed" { InboundProtocol::Mixed } else { InboundProtocol::Socks };
             plain.map(|()| protocol(inbound))
         }
         "http" => {
-            let plain = stream::refuse_for_local(object);
+            let plain = stream::refuse_for_local(object, transport);
             let inbound = http(object)?;
             warn_open(object, listen, inbound.accounts.is_empty());
             plain.map(|()| InboundProtocol::Http(inbound))

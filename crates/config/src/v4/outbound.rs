@@ -69,7 +69,7 @@ fn protocol<'a>(object: &Object<'a>, transport: Option<&Object<'a>>) -> Parsed<O
             Ok(OutboundProtocol::Vmess(vmess))
         }
         "freedom" => {
-            let plain = stream::refuse_for_local(object);
+            let plain = stream::refuse_for_local(object, None);
             let freedom = freedom(object)?;
             plain.map(|()| OutboundProtocol::Freedom(freedom))
         }

@@ -60,7 +60,9 @@ struct Stream<'a> {
 /// The stream of a vmess inbound.
 pub(super) fn server<'a>(inbound: &Object<'a>, transport: Option<&Object<'a>>) -> Parsed<ServerStream> {
     let Some(stream) = read(inbound, transport)? else {
-        return Ok(ServerStream::default());
+        let tcp = shared_tcp(transport)?;
+        let accept_proxy_protocol = accept_proxy_protocol(tcp.as_ref())?.is_some();
+        return Ok(ServerStream { accept_proxy_protocol, ..ServerStream::default() });
     };
     let tls = stream
         .tls
@@ -100,6 +102,7 @@ pub(super) fn client<'a>(
     servers: &[VmessServer],
 ) -> Parsed<ClientStream> {
     let Some(stream) = read(outbound, transport)? else {
+        refuse_proxy_protocol(shared_tcp(transport)?.as_ref())?;
         return Ok(ClientStream::default());
     };
     let is_ws = stream.network == Network::Ws;
@@ -112,18 +115,31 @@ pub(super) fn client<'a>(
 }
 
 /// Checks the `streamSettings` of something that uses plain TCP.
-pub(super) fn refuse_for_local(object: &Object<'_>) -> Parsed<()> {
-    let Some(stream) = read(object, None)? else { return Ok(()) };
+pub(super) fn refuse_for_local<'a>(object: &Object<'a>, transport: Option<&Object<'a>>) -> Parsed<()> {
+    let Some(stream) = read(object, transport)? else {
+        return refuse_to_accept(shared_tcp(transport)?.as_ref());
+    };
     if stream.network == Network::Ws || stream.tls.is_some() {
         return Err(stream
             .object
             .node
             .refuse("WebSocket and TLS are supported for vmess only", "remove \"streamSettings\" here"));
     }
-    if let Some(node) = accept_proxy_protocol(stream.sockopt.as_ref())? {
-        return Err(node.refuse("the PROXY protocol is supported on vmess inbounds only", "remove it"));
+    refuse_to_accept(stream.tcp.as_ref())?;
+    refuse_to_accept(stream.sockopt.as_ref())
+}
+
+fn refuse_to_accept(settings: Option<&Object<'_>>) -> Parsed<()> {
+    match accept_proxy_protocol(settings)? {
+        Some(node) => Err(node.refuse("the PROXY protocol is supported on vmess inbounds only", "remove it")),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// What `transport` says of raw TCP, for who has no `streamSettings` at all.
+fn shared_tcp<'a>(transport: Option<&Object<'a>>) -> Parsed<Option<Object<'a>>> {
+    let node = transport.and_then(|transport| transport.find("tcpSettings"));
+    node.map(|node| tcp_settings(&node)).transpose()
 }
 
 fn read<'a>(parent: &Object<'a>, transport: Option<&Object<'a>>) -> Parsed<Option<Stream<'a>>> {
