@@ -12,6 +12,7 @@ use std::{
 
 use tokio::{net::TcpListener, task::JoinSet};
 use wsray_config::{ClientStream, Config, Diagnostic, InboundProtocol, OutboundProtocol, ServerStream};
+use wsray_route::{Condition, Destination, DomainStrategy, Networks, Router, Rule};
 use wsray_vmess::{CmdKey, Replay, Target, Users};
 use wsray_ws::{
     ClientOptions, ServerOptions,
@@ -19,7 +20,7 @@ use wsray_ws::{
 };
 
 use crate::{
-    dispatch::{Dispatcher, Rule},
+    dispatch::Dispatcher,
     inbound::{
         Common, Inbound,
         accounts::Accounts,
@@ -57,13 +58,10 @@ impl App {
         let mut wrong = Vec::new();
         let pool = Pool::new();
         let outbounds = keep(config.outbounds.iter().map(|outbound| build_outbound(outbound, &pool)), &mut wrong);
-        let rules = config.rules.iter().map(|rule| Rule {
-            inbounds: rule.inbound_tags.iter().map(|tag| tag.as_str().into()).collect(),
-            outbound: rule.outbound,
-        });
         let dispatcher = Arc::new(Dispatcher {
             outbounds,
-            rules: rules.collect(),
+            router: build_router(config),
+            balancers: Vec::new(),
             policy: config.policy.clone(),
             log: log.clone(),
             pool,
@@ -132,6 +130,18 @@ fn keep<T>(results: impl Iterator<Item = Result<T, Diagnostic>>, wrong: &mut Vec
     results.filter_map(|result| result.map_err(|diagnostic| wrong.push(diagnostic)).ok()).collect()
 }
 
+fn build_router(config: &Config) -> Router {
+    let rules = config.rules.iter().filter_map(|rule| {
+        let condition = if rule.inbound_tags.is_empty() {
+            Condition::Network(Networks::Both)
+        } else {
+            Condition::Inbound(rule.inbound_tags.clone().into())
+        };
+        Rule::new(vec![condition], Destination::Outbound(rule.outbound)).ok()
+    });
+    Router::new(DomainStrategy::AsIs, rules.collect())
+}
+
 fn tag(tag: Option<&String>) -> Option<Arc<str>> {
     tag.map(|tag| tag.as_str().into())
 }
@@ -144,6 +154,7 @@ fn build_inbound(
     let common = |level: u32| Common {
         tag: tag(config.tag.as_ref()),
         dispatcher: Arc::clone(dispatcher),
+        sniffing: None,
         level,
         handshake: dispatcher.policy.timeouts(0).handshake,
     };

@@ -1,6 +1,7 @@
 //! Brings a session and an outbound together: route, connect, relay, one line at the end.
 
 use std::{
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -10,13 +11,17 @@ use std::{
 
 use tokio::time::{Instant, timeout};
 use wsray_config::Policy;
+use wsray_route::{Balancer, Decision, Destination, Router, Sniffed};
+use wsray_vmess::Network;
 
 use crate::{
     observe::{Access, Level, Log, Outcome},
     outbound::{Outbound, OutboundError, OutboundKind},
     relay::{Ending, IdleTimeouts, relay},
     session::Session,
+    sniff::overhear,
     stream::{BoxEndpoint, Pool},
+    transport::resolve,
 };
 
 /// What all sessions share.
@@ -24,8 +29,10 @@ use crate::{
 pub struct Dispatcher {
     /// The first is the default.
     pub outbounds: Vec<Outbound>,
-    /// Tried in order.
-    pub rules: Vec<Rule>,
+    /// Which sessions leave the default.
+    pub router: Router,
+    /// What rules may name instead of an outbound.
+    pub balancers: Vec<Balancer>,
     /// Timeouts by level.
     pub policy: Policy,
     /// Where to tell of it.
@@ -36,15 +43,6 @@ pub struct Dispatcher {
     pub last_id: AtomicU64,
 }
 
-/// Sends sessions of some inbounds to one outbound.
-#[derive(Debug)]
-pub struct Rule {
-    /// The inbounds; empty: all.
-    pub inbounds: Vec<Arc<str>>,
-    /// An index in [`Dispatcher::outbounds`].
-    pub outbound: usize,
-}
-
 impl Dispatcher {
     /// A number for a session.
     pub fn new_id(&self) -> u64 {
@@ -52,8 +50,19 @@ impl Dispatcher {
     }
 
     /// Runs a session to its end.
-    pub async fn run(&self, session: Session, mut inbound: BoxEndpoint) {
-        let outbound = self.route(&session);
+    pub async fn run(&self, mut session: Session, mut inbound: BoxEndpoint) {
+        let mut heard = None;
+        if let Some(sniffing) = session.sniffing.filter(|_| session.network == Network::Tcp) {
+            match Box::pin(overhear(inbound, &self.pool)).await {
+                Ok((overheard, sniffed)) => {
+                    session.learn(&sniffed, sniffing);
+                    heard = Some(sniffed);
+                    inbound = Box::new(overheard);
+                }
+                Err(cut) => return self.log.debug(Some(session.id), "dispatch", format_args!("cut while sniffing: {cut}")),
+            }
+        }
+        let outbound = &self.outbounds[Box::pin(self.route(&session, heard.as_ref())).await];
         self.tell_accepted(&session, outbound);
         let started = Instant::now();
         match Box::pin(outbound.connect(&session, &mut *inbound)).await {
@@ -90,12 +99,28 @@ impl Dispatcher {
         }
     }
 
-    fn route(&self, session: &Session) -> &Outbound {
-        let matches = |rule: &&Rule| {
-            rule.inbounds.is_empty() || session.inbound.as_ref().is_some_and(|tag| rule.inbounds.contains(tag))
-        };
-        let chosen = self.rules.iter().find(matches).map_or(0, |rule| rule.outbound);
-        &self.outbounds[chosen]
+    /// The outbound's index; names are looked up only where a rule depends on it.
+    async fn route(&self, session: &Session, heard: Option<&Sniffed>) -> usize {
+        let mut facts = session.facts();
+        facts.protocol = heard.and_then(Sniffed::protocol);
+        if let Some(Sniffed::Http { attributes, .. }) = heard {
+            facts.attributes = Some(attributes);
+        }
+        let mut decision = self.router.route(&facts);
+        let found: Vec<_>;
+        if decision == Decision::NeedIps {
+            let addresses = resolve(&session.target).await.unwrap_or_default();
+            found = addresses.iter().map(SocketAddr::ip).collect();
+            facts.resolved = Some(&found);
+            decision = self.router.route(&facts);
+        }
+        match decision {
+            Decision::Rule { to: Destination::Outbound(outbound), .. } => outbound,
+            Decision::Rule { to: Destination::Balancer(balancer), .. } => {
+                self.balancers[balancer].pick(rand::random(), |_| true).unwrap_or(0)
+            }
+            Decision::Default | Decision::NeedIps => 0,
+        }
     }
 
     fn tell_accepted(&self, session: &Session, outbound: &Outbound) {

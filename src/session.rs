@@ -2,7 +2,8 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use wsray_vmess::{Network, Target};
+use wsray_route::{Facts, Sniffed};
+use wsray_vmess::{Address, Network, Target};
 
 /// A session as its inbound understood it.
 #[derive(Clone, Debug)]
@@ -23,4 +24,54 @@ pub struct Session {
     pub network: Network,
     /// Where to.
     pub target: Target,
+    /// Whether the application's first words are listened to.
+    pub sniffing: Option<Sniffing>,
+    /// The name that was overheard, where only rules may use it.
+    pub overheard: Option<Box<str>>,
+}
+
+/// What is done with a name that an application's first words hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sniffing {
+    /// HTTP's takes the target's place.
+    pub http: bool,
+    /// TLS's does.
+    pub tls: bool,
+    /// Neither does: rules alone use them.
+    pub route_only: bool,
+}
+
+impl Session {
+    /// What rules ask about.
+    pub fn facts(&self) -> Facts<'_> {
+        let network = match self.network {
+            Network::Tcp => wsray_route::Network::Tcp,
+            Network::Udp => wsray_route::Network::Udp,
+        };
+        let mut facts = Facts::new(network, self.target.port);
+        match (&self.overheard, &self.target.address) {
+            (Some(name), _) => facts.domain = Some(name),
+            (None, Address::Domain(domain)) => facts.domain = Some(domain.as_str()),
+            (None, Address::Ip(ip)) => facts.ip = Some(*ip),
+        }
+        facts.source = Some(self.source);
+        facts.user = self.user.as_deref();
+        facts.inbound = self.inbound.as_deref();
+        facts
+    }
+
+    /// Takes the name that was overheard as target, if that is wanted.
+    pub fn learn(&mut self, sniffed: &Sniffed, sniffing: Sniffing) {
+        let wanted = match sniffed {
+            Sniffed::Http { .. } => sniffing.http,
+            Sniffed::Tls { .. } => sniffing.tls,
+            _ => false,
+        };
+        let Some(name) = sniffed.domain().filter(|_| wanted) else { return };
+        if sniffing.route_only {
+            self.overheard = Some(name.into());
+        } else if let Ok(address) = name.parse() {
+            self.target.address = address;
+        }
+    }
 }

@@ -77,3 +77,33 @@ fn tell(inbound: &Inbound, error: &io::Error) {
     let log = &inbound.common().dispatcher.log;
     log.limited(Level::Error, "failed accepts", None, "inbound", format_args!("cannot accept: {error}"));
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn wildcard_takes_connections_of_both_families() {
+        let has_ipv6 = std::net::TcpListener::bind("[::1]:0").is_ok();
+        for wildcard in ["0.0.0.0:0", "[::]:0"] {
+            let listener = bind(wildcard.parse().unwrap()).unwrap();
+            let port = listener.local_addr().unwrap().port();
+            TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            if has_ipv6 {
+                TcpStream::connect(("::1", port)).await.unwrap();
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn address_takes_no_connections_to_others() {
+        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        for other in ["127.0.0.2", "::1"] {
+            assert!(TcpStream::connect((other, port)).await.is_err(), "{other}");
+        }
+    }
+}

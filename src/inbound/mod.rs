@@ -14,7 +14,7 @@ use wsray_vmess::{Network, Target};
 use crate::{
     dispatch::Dispatcher,
     observe::{Access, Level, Outcome},
-    session::Session,
+    session::{Session, Sniffing},
 };
 
 pub use listen::{bind, serve};
@@ -26,6 +26,8 @@ pub struct Common {
     pub tag: Option<Arc<str>>,
     /// Where its sessions go.
     pub dispatcher: Arc<Dispatcher>,
+    /// Whether sessions are sniffed.
+    pub sniffing: Option<Sniffing>,
     /// The level of sessions without a user.
     pub level: u32,
     /// How long a client may take to say what it wants.
@@ -86,6 +88,8 @@ impl Common {
             idle_timeout: None,
             network,
             target,
+            sniffing: self.sniffing,
+            overheard: None,
         }
     }
 
