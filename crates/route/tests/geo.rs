@@ -112,6 +112,13 @@ fn faults_are_named() {
     assert!(matches!(site_list(&geosite(), "odd", &[]), Err(GeoError::Damaged { .. })));
     assert!(matches!(site_list(&geosite(), "wrong", &[]), Err(GeoError::Domain { .. })));
     assert!(matches!(list_names(b"<!DOCTYPE html><html>"), Err(GeoError::Damaged { .. })));
+    // No field has the number 0; groups (wire types 3 and 4) are not known.
+    for damaged in [&[2, 0][..], &[0, 0], &[11, 12], &[10, 5, 0], &[8, 0x80], &[13, 0, 0, 0]] {
+        assert!(matches!(list_names(damaged), Err(GeoError::Damaged { .. })), "{damaged:?}");
+    }
+    // Fields of another kind or number are stepped over.
+    let odd = [&[8, 0x80, 1][..], &[13, 0, 0, 0, 0], &[17, 0, 0, 0, 0, 0, 0, 0, 0], &list("X", &[])].concat();
+    assert_eq!(list_names(&odd).unwrap(), ["X"]);
     assert_eq!(list_names(&geoip()).unwrap(), ["CN", "US", "BAD", "cn"]);
 }
 

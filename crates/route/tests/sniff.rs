@@ -85,6 +85,15 @@ fn broken_hellos_are_nothing() {
     ] {
         assert_eq!(now(&patched(at, byte)), Sniffed::Nothing, "{what}");
     }
+    // Behind session id, cipher suites and compression methods: the extensions' length.
+    let ciphers = 44 + usize::from(TLS12[43]);
+    let ciphers_len = usize::from(u16::from_be_bytes([TLS12[ciphers], TLS12[ciphers + 1]]));
+    let compression = ciphers + 2 + ciphers_len;
+    let extensions = compression + 1 + usize::from(TLS12[compression]);
+    for change in [-1, 1] {
+        let hello = patched(extensions + 1, TLS12[extensions + 1].wrapping_add_signed(change));
+        assert_eq!(now(&hello), Sniffed::Nothing, "extensions {change} byte longer than the hello");
+    }
     let interrupted = [&in_records_of(10, TLS12)[..45], &[23, 3, 3, 0, 1, 0]].concat();
     assert_eq!(now(&interrupted), Sniffed::Nothing);
     let empty_record = [&in_records_of(10, TLS12)[..45], &[22, 3, 1, 0, 0]].concat();
