@@ -23,7 +23,7 @@ const ROWS: [&[&str]; 9] = [
     &["inbound"],
     &["dispatch"],
     &["outbound"],
-    &["vmess", "relay"],
+    &["vmess", "relay", "sniff"],
     &["transport"],
     &["session", "stream", "observe"],
 ];
