@@ -16,7 +16,10 @@ use rand::RngExt;
 use tokio::time::Instant;
 use wsray_ws::{Control, Decoder, End, PingQueue, Role};
 
-use super::{Socket, tls::Tls};
+use super::{
+    Socket,
+    tls::{Opened, Tls},
+};
 use crate::stream::{Batch, Cut, LARGE_BYTES, Pool, SMALL_BYTES};
 
 /// A connected transport, after its handshakes.
@@ -465,6 +468,7 @@ impl Channel {
             self.socket.write_all(&replies).await?;
             let opened = opened?;
             raw.drain(..opened.used);
+            self.note_closed(opened);
             if !tls.is_handshaking() {
                 break;
             }
@@ -476,6 +480,13 @@ impl Channel {
         self.tls = Some(Box::new(tls));
         self.ahead = plain;
         Ok(())
+    }
+
+    /// TLS tells of a close_notify once only.
+    fn note_closed(&mut self, opened: Opened) {
+        if opened.closed {
+            self.end = Some(ChannelEnd::Eof);
+        }
     }
 
     /// The protocol that TLS agreed on, if any.
@@ -499,6 +510,9 @@ impl Channel {
             self.ahead = Vec::new();
             return Ok(bytes.len() - before);
         }
+        if self.end.is_some() {
+            return Ok(0);
+        }
         let Some(tls) = &mut self.tls else {
             return Ok(self.socket.read_some(bytes, HANDSHAKE_READ).await?);
         };
@@ -509,9 +523,15 @@ impl Channel {
             raw.drain(..opened.as_ref().map_or(0, |opened| opened.used));
             *tls.carry() = raw;
             self.socket.write_all(&replies).await?;
-            if bytes.len() > before || opened?.closed {
+            // An error that comes behind bytes comes again at the next call.
+            let closed = opened.as_ref().is_ok_and(|opened| opened.closed);
+            if closed {
+                self.end = Some(ChannelEnd::Eof);
+            }
+            if bytes.len() > before || closed {
                 return Ok(bytes.len() - before);
             }
+            opened?;
             if self.socket.read_some(tls.carry(), HANDSHAKE_READ).await? == 0 {
                 return Ok(0);
             }
@@ -555,3 +575,6 @@ pub enum HandshakeError {
     #[error("{0}")]
     Seal(String),
 }
+
+#[cfg(test)]
+mod tests;

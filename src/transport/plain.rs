@@ -161,3 +161,6 @@ impl Endpoint for Plain {
     /// Dropping it resets it.
     fn abort(&mut self) {}
 }
+
+#[cfg(test)]
+mod tests;

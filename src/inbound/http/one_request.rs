@@ -56,16 +56,17 @@ impl Endpoint for OneRequest {
             return self.plain.poll_read(cx, layout);
         }
         loop {
+            // Either by this read or by what came with the head.
+            if self.body.state() == BodyState::Broken {
+                return Poll::Ready(Err(Cut::protocol("HTTP", "the request's chunked body is malformed")));
+            }
             let mut batch = match ready!(self.plain.poll_read(cx, layout))? {
                 Read::Data(batch) => batch,
                 Read::End => return Poll::Ready(Ok(Read::End)),
             };
             self.limit(&mut batch);
-            if self.body.state() == BodyState::Broken {
-                return Poll::Ready(Err(Cut::protocol("HTTP", "the request's chunked body is malformed")));
-            }
             // What follows the request is thrown away; the client sees the connection close and asks again.
-            if !batch.is_empty() {
+            if !batch.is_empty() && self.body.state() != BodyState::Broken {
                 return Poll::Ready(Ok(Read::Data(batch)));
             }
         }
@@ -94,5 +95,57 @@ impl Endpoint for OneRequest {
 
     fn abort(&mut self) {
         self.plain.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::{
+        io::AsyncWriteExt,
+        net::{TcpListener, TcpStream},
+        time::timeout,
+    };
+
+    use super::*;
+
+    /// The request's side of a session, and its client.
+    async fn request(body: BodyLimit, ahead: &[u8]) -> (OneRequest, TcpStream) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let socket = Socket::new(listener.accept().await.unwrap().0).unwrap();
+        (OneRequest::new(socket, Pool::new(), b"HEAD ".to_vec(), body, ahead), client)
+    }
+
+    async fn read(request: &mut OneRequest) -> Result<Vec<u8>, Cut> {
+        let request: &mut dyn Endpoint = request;
+        match timeout(Duration::from_secs(5), request.read(Layout::FLAT)).await.expect("it hangs")? {
+            Read::Data(batch) => Ok(batch.pieces().collect::<Vec<_>>().concat()),
+            Read::End => Ok(Vec::new()),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_follows_the_request_is_thrown_away() {
+        let (mut request, mut client) = request(BodyLimit::length(9), b"body").await;
+        assert_eq!(read(&mut request).await.unwrap(), b"HEAD body");
+        client.write_all(b" restGET http://other/ HTTP/1.1").await.unwrap();
+        assert_eq!(read(&mut request).await.unwrap(), b" rest");
+        client.shutdown().await.unwrap();
+        assert_eq!(read(&mut request).await.unwrap(), b"");
+    }
+
+    #[tokio::test]
+    async fn malformed_body_is_refused_without_waiting_for_more() {
+        // The client stays connected and silent.
+        let (mut bad_start, _client) = request(BodyLimit::chunked(), b"what\r\n").await;
+        assert!(read(&mut bad_start).await.unwrap().starts_with(b"HEAD "));
+        assert!(matches!(read(&mut bad_start).await, Err(Cut::Protocol { layer: "HTTP", .. })));
+
+        let (mut bad_later, mut client) = request(BodyLimit::chunked(), b"").await;
+        assert_eq!(read(&mut bad_later).await.unwrap(), b"HEAD ");
+        client.write_all(b"3\r\nabc\r\nwhat\r\n").await.unwrap();
+        assert!(matches!(read(&mut bad_later).await, Err(Cut::Protocol { layer: "HTTP", .. })));
     }
 }

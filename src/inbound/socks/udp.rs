@@ -83,7 +83,10 @@ impl Association<'_> {
                     }
                 }
                 Some(ended) = running.join_next() => {
-                    if let Ok(key) = ended {
+                    // Another flow may have taken the place of the one that has ended.
+                    if let Ok(key) = ended
+                        && flows.get(&key).is_some_and(Sender::is_closed)
+                    {
                         flows.remove(&key);
                     }
                 }
