@@ -365,6 +365,23 @@ fn readme_begins_with_two_commands() {
     }
 }
 
+/// Its figures differ each time; its words are the program's.
+#[test]
+fn readme_shows_what_the_demo_says() {
+    let source = ["src/demo.rs", "src/demo/trial.rs", "src/demo/origin.rs"].map(read).concat();
+    for document in ["README.md", "README.zh.md"] {
+        let shown = blocks(Path::new(document))
+            .into_iter()
+            .find(|block| block.text.starts_with("wsray demo"))
+            .unwrap();
+        for line in shown.text.lines().filter(|line| !line.is_empty()) {
+            let label = line.trim().split("  ").next().unwrap();
+            let words = label.split(|c: char| c.is_ascii_digit()).next().unwrap();
+            assert!(source.contains(words), "{document}: {words:?} is nothing the demo says");
+        }
+    }
+}
+
 #[test]
 fn the_unit_starts_what_there_is() {
     let unit = read("docs/deployment/wsray.service");
