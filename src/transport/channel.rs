@@ -126,7 +126,7 @@ impl Channel {
     pub fn upgrade(&mut self, role: Role, ahead: Vec<u8>, early: Vec<u8>) {
         let decoder = Decoder::new(role, wsray_ws::Limits::default());
         self.ws = Some(Ws { role, decoder, ticked: Instant::now() });
-        self.ahead = ahead;
+        self.ahead = snug(ahead);
         self.unread_stream(early);
     }
 
@@ -138,7 +138,7 @@ impl Channel {
     /// Gives stream bytes back that the next read begins with.
     pub fn unread_stream(&mut self, bytes: Vec<u8>) {
         self.carry_is_new = !bytes.is_empty();
-        self.carry = bytes;
+        self.carry = snug(bytes);
     }
 
     /// Bytes to keep free in front of a piece of at most `longest` bytes that is sent.
@@ -476,9 +476,9 @@ impl Channel {
                 return Err(HandshakeError::Eof);
             }
         }
-        *tls.carry() = raw;
+        *tls.carry() = snug(raw);
         self.tls = Some(Box::new(tls));
-        self.ahead = plain;
+        self.ahead = snug(plain);
         Ok(())
     }
 
@@ -551,8 +551,14 @@ impl Channel {
 
     /// Keeps bytes that were read and belong to what follows. Before the upgrade only.
     pub fn unread(&mut self, bytes: Vec<u8>) {
-        self.ahead = bytes;
+        self.ahead = snug(bytes);
     }
+}
+
+/// The same bytes without the room that a handshake's reads left: a session may keep them, empty, for hours.
+fn snug(mut bytes: Vec<u8>) -> Vec<u8> {
+    bytes.shrink_to_fit();
+    bytes
 }
 
 /// How much a handshake reads at once.

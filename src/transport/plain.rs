@@ -32,8 +32,9 @@ enum PlainState {
 
 impl Plain {
     /// `ahead` is what was read from the socket already and is the stream's first payload.
-    pub fn new(socket: Socket, pool: Arc<Pool>, ahead: Vec<u8>) -> Self {
+    pub fn new(socket: Socket, pool: Arc<Pool>, mut ahead: Vec<u8>) -> Self {
         socket.reset_unless_complete();
+        ahead.shrink_to_fit();
         Self { socket, pool, ahead, outgoing: None, state: PlainState::Open, bulk: false }
     }
 
