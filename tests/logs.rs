@@ -72,6 +72,15 @@ fn early_data_that_cannot_be_read_is_told() {
 }
 
 #[test]
+fn early_data_in_a_header_that_the_server_does_not_take_is_guessed() {
+    let server = Server::start(Kind::Wsray, &Link::default());
+    let early = Early::Header("Sec-WebSocket-Protocol", 2048);
+    let client = Client::start(Kind::Wsray, &Link { early, ..Link::default() }, server.port);
+    try_once(&client);
+    server.node.log_line(&["early data", "maxEarlyData"]);
+}
+
+#[test]
 fn an_unknown_user_is_told() {
     let link = Link::default();
     let server = Server::start(Kind::Wsray, &link);

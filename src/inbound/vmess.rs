@@ -54,6 +54,12 @@ enum Refusal {
     Header(#[from] HeaderError),
     #[error("the connection ended before a whole VMess header had come")]
     Incomplete,
+    /// A guess: see [`crate::transport::Accepted::misses_early_data`].
+    #[error(
+        "the client seems to send early data in Sec-WebSocket-Protocol, which this inbound does not take: set maxEarlyData and \
+         earlyDataHeaderName: \"Sec-WebSocket-Protocol\" here, or remove them (or ?ed= in the path) from the client"
+    )]
+    EarlyData,
     #[error("this inbound refuses bodies without encryption (disableInsecureEncryption)")]
     Insecure,
     #[error("Mux.Cool is not supported yet: switch mux off in the client")]
@@ -99,19 +105,15 @@ impl VmessInbound {
             Err(_) => return None,
         };
         let (mut channel, source) = (accepted.channel, accepted.source);
-        match timeout_at(deadline, self.read_request(&mut channel)).await {
-            Ok(Ok((user, request))) => Some((source, channel, user, request)),
-            Ok(Err(refusal)) => {
-                self.common.tell_refused("refused VMess clients", "vmess", source, &refusal);
-                drain(channel, deadline).await;
-                None
-            }
-            Err(_) => {
-                self.common.tell_refused("refused VMess clients", "vmess", source, &Refusal::Incomplete);
-                drain(channel, deadline).await;
-                None
-            }
-        }
+        let read = timeout_at(deadline, self.read_request(&mut channel)).await;
+        let refusal = match read.unwrap_or(Err(Refusal::Incomplete)) {
+            Ok((user, request)) => return Some((source, channel, user, request)),
+            Err(_) if accepted.misses_early_data => Refusal::EarlyData,
+            Err(refusal) => refusal,
+        };
+        self.common.tell_refused("refused VMess clients", "vmess", source, &refusal);
+        drain(channel, deadline).await;
+        None
     }
 
     async fn read_request(&self, channel: &mut Channel) -> Result<(UserIndex, Request), Refusal> {

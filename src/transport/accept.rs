@@ -37,6 +37,8 @@ pub struct Accepted {
     pub channel: Channel,
     /// The client's address: from the PROXY protocol header, else the peer's.
     pub source: SocketAddr,
+    /// The request held what looks like early data where this inbound takes none, so the stream's start is missing.
+    pub misses_early_data: bool,
 }
 
 /// Why a connection was refused before it became a stream; its peer has been answered.
@@ -119,18 +121,20 @@ impl Acceptor {
             source = header.source().unwrap_or(peer);
         }
         let upgraded = timeout(HEAD_TIMEOUT, self.secure_and_upgrade(&mut channel)).await;
-        upgraded.map_err(|_| AcceptError::Timeout { what: "whole request", limit: HEAD_TIMEOUT })??;
-        Ok(Accepted { channel, source })
+        let misses_early_data =
+            upgraded.map_err(|_| AcceptError::Timeout { what: "whole request", limit: HEAD_TIMEOUT })??;
+        Ok(Accepted { channel, source, misses_early_data })
     }
 
-    async fn secure_and_upgrade(&self, channel: &mut Channel) -> Result<(), AcceptError> {
+    /// Whether early data was missed.
+    async fn secure_and_upgrade(&self, channel: &mut Channel) -> Result<bool, AcceptError> {
         if let Some(config) = &self.tls {
             let tls = Tls::server(Arc::clone(config)).map_err(|error| AcceptError::Tls(error.into()))?;
             channel.handshake(tls).await.map_err(AcceptError::Tls)?;
         }
         match &self.ws {
             Some(options) => upgrade(channel, options).await,
-            None => Ok(()),
+            None => Ok(false),
         }
     }
 }
@@ -150,8 +154,8 @@ async fn read_proxy_header(channel: &mut Channel) -> Result<proxy_protocol::Head
     }
 }
 
-/// Reads the request and answers it; a refused one is followed by the next on the same connection.
-async fn upgrade(channel: &mut Channel, options: &ServerOptions) -> Result<(), AcceptError> {
+/// Reads the request and answers it. Whether it held early data that nobody read.
+async fn upgrade(channel: &mut Channel, options: &ServerOptions) -> Result<bool, AcceptError> {
     let mut head = Vec::new();
     loop {
         if channel.read_some(&mut head).await? == 0 {
@@ -174,7 +178,7 @@ async fn upgrade(channel: &mut Channel, options: &ServerOptions) -> Result<(), A
             Ok(accepted) => {
                 channel.write_all(&accepted.response).await?;
                 channel.upgrade(Role::Server, head, accepted.early_data);
-                return Ok(());
+                return Ok(accepted.looks_like_unread_early_data);
             }
             Err(Refusal { response, reason }) => {
                 channel.write_all(&response).await?;
