@@ -6,9 +6,11 @@
 #![expect(clippy::missing_panics_doc, reason = "panicking is what they are for")]
 
 mod body;
+mod mux;
 mod replay;
 
 pub use body::{body_opens_alike_however_cut, sealed_body_opens_to_what_was_sealed};
+pub use mux::mux_frames_read_alike_however_cut;
 pub use replay::replay_agrees_with_a_naive_model;
 
 use crate::{
@@ -187,6 +189,30 @@ mod tests {
         fn bodies_hold(data in vec(any::<u8>(), 0..800)) {
             body_opens_alike_however_cut(&data);
             sealed_body_opens_to_what_was_sealed(&data);
+        }
+
+        #[test]
+        fn mux_frames_hold(data in vec(any::<u8>(), 0..300)) {
+            mux_frames_read_alike_however_cut(&data);
+        }
+
+        /// Frames that are right more often than not.
+        #[test]
+        fn mux_frames_that_are_nearly_right_hold(
+            seed in any::<u8>(),
+            frames in vec((0_usize..40, 0_u8..6, 0_u8..4, 0_u8..4, 0_u8..5, any::<u8>(), 0_u8..20), 1..12),
+        ) {
+            let mut data = vec![seed];
+            for (meta, status, option, network, kind, filler, length) in frames {
+                data.extend([0, u8::try_from(4 + meta).unwrap(), 0, filler, status, option]);
+                let rest = [&[network, 0, 80, kind, 3][..], &[b'a'; 40]].concat();
+                data.extend(&rest[..meta]);
+                if option & 1 == 1 {
+                    data.extend([0, length]);
+                    data.extend(vec![filler; length.into()]);
+                }
+            }
+            mux_frames_read_alike_however_cut(&data);
         }
 
         #[test]

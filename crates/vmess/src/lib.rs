@@ -6,6 +6,8 @@
 //! A server: [`Users`] and [`Replay`] once; per connection [`RequestOpener`], then [`ChunkOpener`] for
 //! [`Direction::Request`]; and [`seal_response`], then [`ChunkSealer`] for [`Direction::Response`].
 //!
+//! Either, where the request was [`Command::Mux`]: [`FrameReader`] over the payload, and [`MuxHead::encode`].
+//!
 //! ```
 //! use wsray_vmess::*;
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -55,6 +57,7 @@ mod id;
 pub mod invariants;
 mod kdf;
 mod keyring;
+mod mux;
 mod replay;
 mod response;
 mod security;
@@ -72,6 +75,7 @@ pub use header::{
     Secrets, open_request, seal_request,
 };
 pub use id::{IdError, UserId};
+pub use mux::{FrameReader, MAX_MUX_DATA, MAX_MUX_META, MuxEnd, MuxError, MuxEvent, MuxHead, MuxId, MuxKind};
 pub use replay::{MAX_REPLAY_ENTRIES, Replay};
 pub use response::{RESPONSE_LEN, Response, ResponseError, open_response, seal_response};
 pub use security::{

@@ -10,6 +10,7 @@ pub(crate) fn vectors(name: &str) -> Value {
         "keys" => include_str!("../vectors/keys.json"),
         "headers" => include_str!("../vectors/headers.json"),
         "bodies" => include_str!("../vectors/bodies.json"),
+        "mux" => include_str!("../vectors/mux.json"),
         other => panic!("no vectors {other}"),
     };
     serde_json::from_str(json).unwrap()
