@@ -1,5 +1,9 @@
 //! From a configuration to a running program.
 
+mod routing;
+
+pub use routing::AssetFolders;
+
 use std::{
     net::SocketAddr,
     num::NonZeroU16,
@@ -34,6 +38,7 @@ use crate::{
     outbound::{Freedom, Outbound, OutboundKind, VmessOutbound, VmessServer, VmessUser},
     stream::Pool,
     vmess::EndMark,
+    session::Sniffing,
     transport::{Acceptor, Connector, TlsDial, client_config, server_config, server_name},
 };
 
@@ -50,18 +55,19 @@ pub struct Listening {
 }
 
 impl App {
-    /// Reads the certificates and makes everything that does not need a socket.
+    /// Reads the certificates, the files of lists in `folders`, and makes everything that does not need a socket.
     ///
     /// # Errors
     /// All that is wrong with files that the configuration names.
-    pub fn build(config: &Config, log: &Log) -> Result<Self, Vec<Diagnostic>> {
+    pub fn build(config: &Config, folders: &AssetFolders, log: &Log) -> Result<Self, Vec<Diagnostic>> {
         let mut wrong = Vec::new();
         let pool = Pool::new();
         let outbounds = keep(config.outbounds.iter().map(|outbound| build_outbound(outbound, &pool)), &mut wrong);
         let dispatcher = Arc::new(Dispatcher {
             outbounds,
-            router: build_router(config),
-            balancers: Vec::new(),
+        let router = routing::build_router(&config.routing, folders).map_err(|refused| wrong.extend(refused));
+            router: router.unwrap_or_default(),
+            balancers: config.routing.balancers.clone(),
             policy: config.policy.clone(),
             log: log.clone(),
             pool,
@@ -130,16 +136,8 @@ fn keep<T>(results: impl Iterator<Item = Result<T, Diagnostic>>, wrong: &mut Vec
     results.filter_map(|result| result.map_err(|diagnostic| wrong.push(diagnostic)).ok()).collect()
 }
 
-fn build_router(config: &Config) -> Router {
-    let rules = config.rules.iter().filter_map(|rule| {
-        let condition = if rule.inbound_tags.is_empty() {
-            Condition::Network(Networks::Both)
-        } else {
-            Condition::Inbound(rule.inbound_tags.clone().into())
-        };
-        Rule::new(vec![condition], Destination::Outbound(rule.outbound)).ok()
-    });
-    Router::new(DomainStrategy::AsIs, rules.collect())
+fn sniffing(config: wsray_config::Sniffing) -> Sniffing {
+    Sniffing { http: config.http, tls: config.tls, route_only: config.route_only }
 }
 
 fn tag(tag: Option<&String>) -> Option<Arc<str>> {
@@ -154,7 +152,7 @@ fn build_inbound(
     let common = |level: u32| Common {
         tag: tag(config.tag.as_ref()),
         dispatcher: Arc::clone(dispatcher),
-        sniffing: None,
+        sniffing: config.sniffing.map(sniffing),
         level,
         handshake: dispatcher.policy.timeouts(0).handshake,
     };

@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use wsray_config::Source;
 
 use crate::{
-    app::{App, STOP_TIMEOUT},
+    app::{App, AssetFolders, STOP_TIMEOUT},
     cli::{Afterwards, Demo, Exit, uuid_text},
     observe::{Level, Log, LogSettings, Memory, Output},
 };
@@ -155,7 +155,7 @@ impl Setup {
         let mut running = Running(Vec::new());
         for (name, text) in [("demo server", self.server_config()), ("demo client", self.client_config())] {
             let config = wsray_config::load(&[Source::new(name, &text)], &wsray_config::Options::default()).map_err(|wrong| first(&wrong))?.config;
-            let app = App::build(&config, log).map_err(|wrong| first(&wrong))?;
+            let app = App::build(&config, &AssetFolders::default(), log).map_err(|wrong| first(&wrong))?;
             let listening = app.bind().map_err(|wrong| first(&wrong))?;
             running.0.push(tokio::spawn(listening.serve()));
         }

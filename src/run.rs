@@ -6,7 +6,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use wsray_config::{Config, Diagnostic, LogTarget, Options, Source};
 
 use crate::{
-    app::{App, STOP_TIMEOUT},
+    app::{App, AssetFolders, STOP_TIMEOUT},
     cli::{self, Command, Environment, Exit, Sources},
     demo,
     observe::{Level, Log, LogSettings, Output, Zone},
@@ -16,7 +16,7 @@ use crate::{
 pub fn run(command: Command, environment: &Environment) -> Exit {
     match command {
         Command::Run(sources) => run_configuration(&sources, environment),
-        Command::Test(sources) => test_configuration(&sources),
+        Command::Test(sources) => test_configuration(&sources, environment),
         Command::Version => say(&cli::version_text()),
         Command::Uuid => say(&cli::uuid_text(rand::random())),
         Command::Demo(demo) => demo::run(demo),
@@ -53,6 +53,10 @@ fn load(sources: &Sources) -> Result<Config, Exit> {
     }
 }
 
+fn asset_folders(environment: &Environment) -> AssetFolders {
+    AssetFolders::new(environment.asset_dir.as_deref(), environment.program_dir.as_deref())
+}
+
 fn refuse(wrong: &[Diagnostic]) -> Exit {
     for diagnostic in wrong {
         complain(&format_args!("error: {diagnostic}"));
@@ -62,12 +66,12 @@ fn refuse(wrong: &[Diagnostic]) -> Exit {
     Exit::Config
 }
 
-fn test_configuration(sources: &Sources) -> Exit {
+fn test_configuration(sources: &Sources, environment: &Environment) -> Exit {
     let config = match load(sources) {
         Ok(config) => config,
         Err(exit) => return exit,
     };
-    match App::build(&config, &Log::off()) {
+    match App::build(&config, &asset_folders(environment), &Log::off()) {
         Ok(_) => say("Configuration OK."),
         Err(wrong) => refuse(&wrong),
     }
@@ -83,7 +87,7 @@ fn run_configuration(sources: &Sources, environment: &Environment) -> Exit {
         Ok(log) => log,
         Err(wrong) => return refuse(&[wrong]),
     };
-    let app = match App::build(&config, &log) {
+    let app = match App::build(&config, &asset_folders(environment), &log) {
         Ok(app) => app,
         Err(wrong) => return refuse(&wrong),
     };

@@ -1,5 +1,7 @@
 //! What must hold for any text. Fuzz targets and tests call these.
 
+use wsray_route::Destination;
+
 use crate::{Diagnostic, Options, Source, load};
 
 /// Loading `text` returns, and whatever it says stands inside the text.
@@ -19,10 +21,17 @@ pub fn load_of_a_file_returns(name: &str, text: &str) {
         Ok(loaded) => {
             let config = &loaded.config;
             assert!(config.inbounds.is_empty() || !config.outbounds.is_empty(), "inbounds without a way out");
+            let (outbounds, routing) = (config.outbounds.len(), &config.routing);
             assert!(
-                config.rules.iter().all(|rule| rule.outbound < config.outbounds.len()),
+                routing.rules.iter().all(|rule| match rule.to {
+                    Destination::Outbound(index) => index < outbounds,
+                    Destination::Balancer(index) => index < routing.balancers.len(),
+                }),
                 "a rule to nowhere"
             );
+            let chosen = routing.balancers.iter().flat_map(|balancer| balancer.candidates());
+            assert!(chosen.into_iter().all(|&index| index < outbounds), "a balancer among nothing");
+            assert!(routing.rules.iter().all(|rule| !rule.conditions.is_empty()), "a rule for everything");
             loaded.warnings
         }
         Err(errors) => {

@@ -43,8 +43,7 @@ const WS_PLACE: &str = "move it into \"streamSettings\" of an inbound or outboun
 const STREAM_OPTION_PLACE: &str = "move it into \"wsSettings\"";
 const V5: &str = "write V2Ray 4's \"network\", \"wsSettings\", \"security\", \"tlsSettings\"";
 const OTHER_NETWORK: &str = "it belongs to another network than the one chosen; remove it";
-const RULE: &str =
-    "wsray's rules choose by \"inboundTag\" only: remove the rule, or write it with \"inboundTag\"";
+const RULE: &str = "remove the rule, or write it with other conditions";
 pub(crate) const REMOVE_OR_OTHER: &str = "remove it, or run this part with another program";
 pub(crate) const TLS_LATER: &str = "remove it if the connection may do without it";
 
@@ -113,7 +112,7 @@ pub(crate) const INBOUND: &[Key] = &[
     key("streamSettings", Read),
     key("sniffing", Read),
     key("allocate", Refused("remove it: every port of the range is listened on")),
-    key("domainOverride", Without("targets stay as the program that connects gives them")),
+    key("domainOverride", Read),
     key("wsSettings", Misplaced("move it into \"streamSettings\"")),
     key("tlsSettings", Misplaced("move it into \"streamSettings\"")),
     key("network", Misplaced("move it into \"streamSettings\"")),
@@ -125,11 +124,11 @@ pub(crate) const INBOUND: &[Key] = &[
 
 /// `sniffing`
 pub(crate) const SNIFFING: &[Key] = &[
-    key("enabled", Without("targets stay as the program that connects gives them")),
-    key("destOverride", Quiet),
-    key("metadataOnly", Quiet),
-    key("routeOnly", Quiet),
-    key("domainsExcluded", Quiet),
+    key("enabled", Read),
+    key("destOverride", Read),
+    key("metadataOnly", Read),
+    key("routeOnly", Read),
+    key("domainsExcluded", Without("every name that is overheard takes its target's place")),
 ];
 
 /// An element of `outbounds`.
@@ -403,38 +402,50 @@ pub(crate) const SOCKOPT: &[Key] = &[
 /// `routing`
 pub(crate) const ROUTING: &[Key] = &[
     key("rules", Read),
-    // How domains and addresses match: no rule that is supported looks at them.
-    key("domainStrategy", Quiet),
+    key("domainStrategy", Read),
+    key("balancers", Read),
+    // Both have the same answers.
     key("domainMatcher", Quiet),
     key("strategy", Quiet),
-    key("balancers", Refused("remove it, and write \"outboundTag\" in its rules")),
     key("settings", Misplaced("move its \"rules\" into \"routing\"")),
 ];
 
 /// An element of `rules`.
 pub(crate) const RULE_KEYS: &[Key] = &[
     key("type", Read),
-    key("inboundTag", Read),
     key("outboundTag", Read),
+    key("balancerTag", Read),
+    key("domain", Read),
+    key("domains", Read),
+    key("ip", Read),
+    key("port", Read),
     key("network", Read),
+    key("source", Read),
+    key("sourceIP", Read),
+    key("sourcePort", Read),
+    key("user", Read),
+    key("inboundTag", Read),
+    key("protocol", Read),
+    key("attrs", Read),
     key("ruleTag", Quiet),
     key("domainMatcher", Quiet),
-    key("balancerTag", Refused("write \"outboundTag\"")),
-    key("domain", Condition(RULE)),
-    key("domains", Condition(RULE)),
-    key("ip", Condition(RULE)),
-    key("port", Condition(RULE)),
-    key("sourcePort", Condition(RULE)),
-    key("source", Condition(RULE)),
-    key("sourceIP", Condition(RULE)),
     key("localIP", Condition(RULE)),
     key("localPort", Condition(RULE)),
-    key("user", Condition(RULE)),
-    key("protocol", Condition(RULE)),
     key("process", Condition(RULE)),
     key("vlessRoute", Condition(RULE)),
-    key("attrs", Condition(RULE)),
 ];
+
+/// An element of `balancers`.
+pub(crate) const BALANCER: &[Key] = &[
+    key("tag", Read),
+    key("selector", Read),
+    key("strategy", Read),
+    key("fallbackTag", Read),
+];
+
+/// `strategy` of a balancer.
+pub(crate) const STRATEGY: &[Key] =
+    &[key("type", Read), key("settings", Without("every outbound counts as one that works"))];
 
 /// `policy`
 pub(crate) const POLICY: &[Key] = &[key("levels", Read), key("system", Without(NOTHING_TO_DO))];

@@ -3,12 +3,10 @@
 //! Sources: v2fly/v2ray-core (5.x) `infra/conf/v5cfg/skeleton.go`, and the `config.proto` of each part.
 
 use super::keys::{
-    Fate::{Condition, OtherDialect, Quiet, Read, Refused, Without},
+    Fate::{OtherDialect, Quiet, Read, Refused, Without},
     Key, NOTHING_TO_DO, REMOVE_OR_OTHER, TLS_LATER, key,
 };
 
-const RULE: &str =
-    "wsray's rules choose by \"inboundTag\" only: remove the rule, or write it with \"inboundTag\"";
 const NO_PIN: &str = "write \"pinnedPeerCertificateChainSha256\", or add the server's certificate with \
     \"usage\": \"AUTHORITY_VERIFY\"";
 
@@ -49,9 +47,9 @@ pub(crate) const LOG_TARGET: &[Key] = &[key("type", Read), key("level", Read), k
 /// `router`
 pub(crate) const ROUTER: &[Key] = &[
     key("rule", Read),
-    // How domains and addresses match: no rule that is supported looks at them.
-    key("domainStrategy", Quiet),
-    key("balancingRule", Refused("remove it, and write \"tag\" in its rules")),
+    key("domainStrategy", Read),
+    key("balancingRule", Read),
+    key("domainMatcher", Quiet),
     key("rules", OtherDialect("write \"rule\"")),
 ];
 
@@ -61,19 +59,58 @@ pub(crate) const RULE_KEYS: &[Key] = &[
     key("inboundTag", Read),
     key("networks", Read),
     key("domainMatcher", Quiet),
-    key("balancingTag", Refused("write \"tag\"")),
-    key("domain", Condition(RULE)),
-    key("geoDomain", Condition(RULE)),
-    key("geoip", Condition(RULE)),
-    key("sourceGeoip", Condition(RULE)),
-    key("portList", Condition(RULE)),
-    key("sourcePortList", Condition(RULE)),
-    key("userEmail", Condition(RULE)),
-    key("protocol", Condition(RULE)),
-    key("attributes", Condition(RULE)),
-    key("setAttribute", Condition(RULE)),
+    key("balancingTag", Read),
+    key("domain", Read),
+    key("geoDomain", Read),
+    key("geoip", Read),
+    key("sourceGeoip", Read),
+    key("portList", Read),
+    key("sourcePortList", Read),
+    key("userEmail", Read),
+    key("protocol", Read),
+    key("attributes", Read),
     key("outboundTag", OtherDialect("write \"tag\"")),
+    key("balancerTag", OtherDialect("write \"balancingTag\"")),
+    key("ip", OtherDialect("write \"geoip\": [{ \"cidr\": [{ \"ipAddr\": \"10.0.0.0\", \"prefix\": 8 }] }]")),
+    key("port", OtherDialect("write \"portList\": \"80,443\"")),
+    key("network", OtherDialect("write \"networks\": { \"network\": [\"TCP\"] }")),
+    key("user", OtherDialect("write \"userEmail\": [...]")),
+    key("attrs", OtherDialect("write \"attributes\"")),
     key("type", OtherDialect("remove it")),
+];
+
+/// An element of `domain`.
+pub(crate) const DOMAIN: &[Key] = &[key("type", Read), key("value", Read), key("attribute", Quiet)];
+
+/// An element of `geoDomain`.
+pub(crate) const GEO_DOMAIN: &[Key] = &[
+    key("code", Read),
+    key("filePath", Read),
+    key("countryCode", Read),
+    key("domain", Read),
+    key("resourceHash", Quiet),
+];
+
+/// An element of `geoip` and `sourceGeoip`.
+pub(crate) const GEOIP: &[Key] = &[
+    key("code", Read),
+    key("filePath", Read),
+    key("countryCode", Read),
+    key("cidr", Read),
+    key("inverseMatch", Read),
+    key("resourceHash", Quiet),
+];
+
+/// An element of `cidr`.
+pub(crate) const CIDR: &[Key] = &[key("ipAddr", Read), key("ip", Read), key("prefix", Read)];
+
+/// An element of `balancingRule`.
+pub(crate) const BALANCER: &[Key] = &[
+    key("tag", Read),
+    key("outboundSelector", Read),
+    key("strategy", Read),
+    key("strategySettings", Without("every outbound counts as one that works")),
+    key("fallbackTag", Read),
 ];
 
 /// `networks` of a rule.

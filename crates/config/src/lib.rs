@@ -18,6 +18,7 @@ mod model;
 mod nearest;
 mod node;
 mod object;
+mod routing;
 mod stream;
 mod syntax;
 mod tree;
@@ -30,9 +31,11 @@ pub use diagnostic::{Diagnostic, Place};
 pub use format::Format;
 pub use model::{
     Account, Blackhole, Config, DomainStrategy, Freedom, HttpInbound, Inbound, InboundProtocol, Level,
-    Listen, Log, LogTarget, Outbound, OutboundProtocol, Policy, Ports, Redirect, Rule, SocksInbound,
+    Listen, Log, LogTarget, Outbound, OutboundProtocol, Policy, Ports, Redirect, SocksInbound,
     SocksUdp, Timeouts, VmessInbound, VmessOutUser, VmessOutbound, VmessServer, VmessUser,
 };
+pub use nearest::nearest;
+pub use routing::{Condition, IpGroup, Placed, Routing, Rule, Sniffing};
 pub use stream::{
     CertificatePair, ClientStream, ClientTls, ClientWs, Pem, PemSource, ServerStream, ServerTls, ServerWs,
 };

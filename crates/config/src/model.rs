@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, net::IpAddr, num::NonZeroU16, time::Durati
 
 use wsray_vmess::{Address, SecurityChoice, UserId};
 
-use crate::{ClientStream, Place, ServerStream};
+use crate::{ClientStream, Place, Routing, ServerStream, Sniffing};
 
 /// A whole configuration.
 #[derive(Clone, Debug)]
@@ -18,8 +18,8 @@ pub struct Config {
     ///
     /// Empty only if `inbounds` is empty too.
     pub outbounds: Vec<Outbound>,
-    /// Which sessions leave the default, in the order they are tried.
-    pub rules: Vec<Rule>,
+    /// Which sessions leave the default.
+    pub routing: Routing,
     /// Timeouts by user level.
     pub policy: Policy,
     /// The file had no outbounds and only vmess inbounds: `outbounds` is one [`Freedom`] that it does not
@@ -86,6 +86,8 @@ pub struct Inbound {
     pub tag: Option<String>,
     /// Where it listens.
     pub listen: Listen,
+    /// What is overheard of its sessions; `None`: nothing.
+    pub sniffing: Option<Sniffing>,
     /// What it speaks.
     pub protocol: InboundProtocol,
 }
@@ -314,17 +316,6 @@ pub struct Redirect {
 pub struct Blackhole {
     /// Answer `403 Forbidden` in HTTP before closing (`response.type` is `http`).
     pub http_response: bool,
-}
-
-/// Sends sessions of some inbounds to another outbound than the default.
-#[derive(Clone, Debug)]
-pub struct Rule {
-    /// Where the object stands.
-    pub place: Place,
-    /// The inbounds it is for; empty: every session.
-    pub inbound_tags: Vec<String>,
-    /// The index in [`Config::outbounds`]; always valid.
-    pub outbound: usize,
 }
 
 /// Timeouts by user level.

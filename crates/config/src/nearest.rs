@@ -2,7 +2,7 @@
 
 /// The candidate nearest to `name`, letter case aside, if it is near enough to be meant: at most one typing
 /// error in three letters, where two letters swapped are one error.
-pub(crate) fn nearest<'c>(name: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+pub fn nearest<'c>(name: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     if name.len() > LONGEST_NAME {
         return None;
     }

@@ -5,8 +5,10 @@
 
 mod inbound;
 mod outbound;
-mod routing;
+pub(crate) mod routing;
+pub(crate) mod rule;
 pub(crate) mod settings;
+mod sniffing;
 mod stream;
 mod tls;
 pub(crate) mod values;
@@ -41,7 +43,7 @@ pub(crate) fn document(root: &Node<'_>) -> Parsed<Config> {
     let inbounds = all_inbounds(&document, transport.as_ref());
     let outbounds = all_outbounds(&document, transport.as_ref());
     let tags = routing::Tags { inbounds: inbounds.as_deref().ok(), outbounds: outbounds.as_deref().ok() };
-    let rules = routing::rules(&document, &tags);
+    let routing = routing::routing(&document, &tags);
     let (inbounds, mut outbounds) = (inbounds?, outbounds?);
     let unique =
         [unique_tags(root, &inbounds, &outbounds), unique_ports(root, &inbounds), dns(&document, &outbounds)];
@@ -54,7 +56,7 @@ pub(crate) fn document(root: &Node<'_>) -> Parsed<Config> {
         );
     }
     unique.into_iter().collect::<Parsed<()>>()?;
-    Ok(Config { log: log?, inbounds, outbounds, rules: rules?, policy: policy?, implicit_freedom })
+    Ok(Config { log: log?, inbounds, outbounds, routing: routing?, policy: policy?, implicit_freedom })
 }
 
 /// V2Ray 4 takes `inbound`, then `inboundDetour`, then `inbounds`; the first of all gets the document's port if it

@@ -102,7 +102,7 @@ fn formats_merge_with_each_other() {
 #[test]
 fn v5s_dialect_is_recognised_in_every_format() {
     let yaml = "router: {rule: [{tag: out, inboundTag: [in]}]}\noutbounds: [{tag: out, protocol: freedom}]\ninbounds: []\n";
-    assert_eq!(loaded("c.yaml", yaml).config.rules.len(), 1);
+    assert_eq!(loaded("c.yaml", yaml).config.routing.rules.len(), 1);
     assert!(
         refused("c.yaml", &format!("{yaml}colour: 1\n"))[0].starts_with("c.yaml:4:1: colour: unknown key")
     );

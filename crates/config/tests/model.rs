@@ -8,6 +8,7 @@ use wsray_config::{
     Blackhole, Config, DomainStrategy, InboundProtocol, Level, LogTarget, Options, OutboundProtocol,
     PemSource, Source, load,
 };
+use wsray_route::Destination;
 use wsray_vmess::SecurityChoice;
 use wsray_ws::EarlyDataPlace;
 
@@ -369,9 +370,16 @@ fn rules_point_to_outbounds_in_order() {
         { "type": "field", "inboundTag": ["a"], "outboundTag": "y" },
         { "inboundTag": "a, a", "outboundTag": "x" },
         { "type": "field", "network": "tcp,udp", "outboundTag": "x" } ] } }"#;
-    let rules = config(text).rules;
-    let read: Vec<_> = rules.iter().map(|rule| (rule.inbound_tags.join("+"), rule.outbound)).collect();
-    assert_eq!(read, [("a".to_owned(), 2), ("a+a".to_owned(), 1), (String::new(), 1)]);
+    let rules = config(text).routing.rules;
+    let read: Vec<_> = rules.iter().map(|rule| (format!("{:?}", rule.conditions), rule.to)).collect();
+    assert_eq!(
+        read,
+        [
+            ("[Inbound([\"a\"])]".to_owned(), Destination::Outbound(2)),
+            ("[Inbound([\"a\", \"a\"])]".to_owned(), Destination::Outbound(1)),
+            ("[Network(Both)]".to_owned(), Destination::Outbound(1)),
+        ]
+    );
 }
 
 #[test]

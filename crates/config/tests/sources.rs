@@ -99,7 +99,7 @@ fn three_sources_merge_in_order_and_rules_find_merged_tags() {
         shape(&loaded.config),
         (vec!["a:1080".into(), "b:1090".into()], vec!["o1".into(), "o2".into()])
     );
-    assert_eq!(loaded.config.rules[0].outbound, 1);
+    assert_eq!(loaded.config.routing.rules[0].to, wsray_route::Destination::Outbound(1));
 }
 
 #[test]

@@ -5,9 +5,10 @@
 use std::{fs, path::Path, time::Duration};
 
 use wsray_config::{
-    Config, Diagnostic, Format, InboundProtocol, Level, Loaded, LogTarget, Options, OutboundProtocol,
-    PemSource, Source, load,
+    Condition, Config, Diagnostic, Format, InboundProtocol, Level, Loaded, LogTarget, Options,
+    OutboundProtocol, PemSource, Source, load,
 };
+use wsray_route::Sense;
 use wsray_vmess::SecurityChoice;
 
 const ID: &str = "b831381d-6324-4d53-ad4f-8cda48b30811";
@@ -344,30 +345,94 @@ fn rules_choose_by_inbound_and_lead_to_a_tag() {
       "outbounds": [{ "tag": "a", "protocol": "freedom" }, { "tag": "b", "protocol": "blackhole" }],
       "router": { "domainStrategy": "AsIs", "rule": [
         { "tag": "b", "inboundTag": ["in"] }, { "tag": "a", "networks": { "network": ["TCP", "UDP"] } } ] } }"#;
-    let rules = config(text).rules;
-    assert_eq!((rules[0].inbound_tags.as_slice(), rules[0].outbound), (["in".to_owned()].as_slice(), 1));
-    assert_eq!((rules[1].inbound_tags.len(), rules[1].outbound), (0, 0));
+    let rules = config(text).routing.rules;
+    assert_eq!(format!("{:?} {:?}", rules[0].conditions, rules[0].to), "[Inbound([\"in\"])] Outbound(1)");
+    assert_eq!(format!("{:?} {:?}", rules[1].conditions, rules[1].to), "[Network(Both)] Outbound(0)");
     for (from, to, expected) in [
         (
             "\"tag\": \"b\", \"inboundTag\"",
             "\"tag\": \"c\", \"inboundTag\"",
             "no outbound with the tag \"c\"",
         ),
-        (
-            "\"inboundTag\": [\"in\"]",
-            "\"geoip\": [{ \"code\": \"private\" }]",
-            "geoip: this is not supported yet",
-        ),
         ("\"inboundTag\": [\"in\"]", "\"inboundTag\": []", "this rule has no condition"),
-        ("[\"TCP\", \"UDP\"]", "[\"UDP\"]", "rules for one network only are not supported yet"),
+        ("[\"TCP\", \"UDP\"]", "[\"ICMP\"]", "expected a network (TCP, UDP)"),
         ("\"tag\": \"b\", \"inboundTag\"", "\"inboundTag\"", "\"tag\" is missing"),
         (
             "\"tag\": \"b\", \"inboundTag\"",
             "\"balancingTag\": \"b\", \"inboundTag\"",
-            "balancingTag: this is not supported",
+            "no balancer with the tag \"b\"",
         ),
+        ("\"inboundTag\": [\"in\"]", "\"port\": 80", "write \"portList\""),
     ] {
         let said = refused(&text.replace(from, to));
+        assert!(said.contains(expected), "{to}: {said}");
+    }
+}
+
+/// Each condition is what V2Ray 4's spelling of it is.
+#[test]
+fn conditions_are_those_of_v2ray_4() {
+    for (v5, v4) in [
+        (
+            r#""domain": [{ "type": "RootDomain", "value": "a.com" }, { "value": "b" }, { "type": "Regex", "value": "c$" },
+              { "type": "Full", "value": "d.com" }], "geoDomain": [{ "code": "cn" }, { "code": "x@ads", "filePath": "my.dat" }]"#,
+            r#""domain": ["domain:a.com", "b", "regexp:c$", "full:d.com", "geosite:cn", "ext:my.dat:x@ads"]"#,
+        ),
+        (
+            r#""geoip": [{ "code": "private", "cidr": [{ "ip_addr": "1.2.3.0", "prefix": 24 },
+              { "ip": "AQIDBA==", "prefix": 32 }] }]"#,
+            r#""ip": ["geoip:private", "1.2.3.0/24", "1.2.3.4"]"#,
+        ),
+        (r#""geoip": [{ "countryCode": "cn" }]"#, r#""ip": ["geoip:cn"]"#),
+        (r#""source_geoip": [{ "code": "x", "filePath": "my.dat" }]"#, r#""source": ["ext:my.dat:x"]"#),
+        (r#""portList": "80,443", "sourcePortList": "1-5""#, r#""port": "80,443", "sourcePort": "1-5""#),
+        (
+            r#""userEmail": ["a@example.com"], "protocol": ["tls"]"#,
+            r#""user": "a@example.com", "protocol": "tls""#,
+        ),
+        (r#""networks": { "network": ["UDP"] }"#, r#""network": "udp""#),
+        (r#""attributes": "attrs[':path'] == '/'""#, r#""attrs": "attrs[':path'] == '/'""#),
+    ] {
+        let outbounds = r#""outbounds": [{ "tag": "a", "protocol": "freedom" }]"#;
+        let five = config(&format!(
+            r#"{{ {outbounds}, "router": {{ "domainStrategy": "IpOnDemand", "rule": [{{ "tag": "a", {v5} }}] }} }}"#
+        ));
+        let four = format!(
+            r#"{{ {outbounds}, "routing": {{ "domainStrategy": "IPOnDemand", "rules": [{{ "outboundTag": "a", {v4} }}] }} }}"#
+        );
+        let four = load(&[Source::new("v4.json", &four)], &Options::default()).unwrap().config;
+        // Places differ.
+        let bare = |config: &Config| {
+            let text =
+                format!("{:?} {:?}", config.routing.domain_strategy, config.routing.rules[0].conditions);
+            text.split("place: Place {")
+                .map(|part| part.split_once("}, ").map_or(part, |(_, rest)| rest))
+                .collect::<String>()
+        };
+        assert_eq!(bare(&five), bare(&four), "{v5}");
+    }
+}
+
+#[test]
+fn addresses_listed_together_are_inverted_together() {
+    let text = r#"{ "outbounds": [{ "tag": "a", "protocol": "freedom" }], "router": {
+      "balancingRule": [{ "tag": "any", "outboundSelector": ["a"], "strategy": "random", "fallbackTag": "a" }],
+      "rule": [{ "balancingTag": "any", "geoip": [
+        { "inverseMatch": true, "cidr": [{ "ipAddr": "10.0.0.0", "prefix": 8 }, { "ipAddr": "::1", "prefix": 128 }] },
+        { "code": "cn" }] }] } }"#;
+    let routing = config(text).routing;
+    assert_eq!(routing.balancers[0].candidates(), [0]);
+    let Condition::Ip(groups) = &routing.rules[0].conditions[0] else { panic!("not addresses") };
+    let read: Vec<_> = groups.iter().map(|group| (group.sense, group.sources.len())).collect();
+    assert_eq!(read, [(Sense::Outside, 2), (Sense::Inside, 1)]);
+    for (from, to, expected) in [
+        (", \"prefix\": 8", "", "\"prefix\" is missing"),
+        ("\"prefix\": 8", "\"prefix\": 64", "expected a prefix from 0 to 32, found 64"),
+        ("\"10.0.0.0\"", "\"a.com\"", "expected an IP address, found \"a.com\""),
+        ("{ \"code\": \"cn\" }", "{}", "no addresses are named"),
+        ("\"random\"", "\"leastload\"", "\"leastload\" is not supported"),
+    ] {
+        let said = refused(&text.replacen(from, to, 1));
         assert!(said.contains(expected), "{to}: {said}");
     }
 }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{stream, values};
+use super::{sniffing, stream, values};
 use crate::{
     Account, Diagnostic, HttpInbound, Inbound, InboundProtocol, Listen, SocksInbound, SocksUdp, VmessInbound,
     VmessUser, keys, keys5,
@@ -42,13 +42,17 @@ pub(super) fn inbound<'a>(
     spare_port: &mut Option<Node<'a>>,
 ) -> Parsed<Inbound> {
     let object = node.object(node.either(keys::INBOUND, keys5::INBOUND))?;
-    if let Some(sniffing) = object.find("sniffing") {
-        let _ = sniffing.object(keys::SNIFFING);
-    }
+    let sniffing = sniffing::sniffing(&object);
     let tag = object.text("tag", "a tag");
     let listen = listen(&object, spare_port);
     let protocol = protocol(&object, transport, listen.as_ref().ok());
-    Ok(Inbound { place: node.place(), tag: tag?.map(str::to_owned), listen: listen?, protocol: protocol? })
+    Ok(Inbound {
+        place: node.place(),
+        tag: tag?.map(str::to_owned),
+        listen: listen?,
+        sniffing: sniffing?,
+        protocol: protocol?,
+    })
 }
 
 fn protocol<'a>(

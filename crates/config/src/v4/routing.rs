@@ -1,54 +1,159 @@
 //! `routing`, and V2Ray 5's `router`
 
+use std::collections::HashMap;
+
+use wsray_route::{Balancer, Destination, DomainStrategy};
+
+use super::{rule, values};
 use crate::{
-    Inbound, Outbound, Rule, keys, keys5,
+    Inbound, Outbound, Place, Routing, Rule, keys, keys5,
     nearest::nearest,
     node::{Dialect, Node, Parsed},
     object::Object,
+    v5,
 };
 
 /// What rules may refer to; `None` when it could not be read, and its tags are unknown.
-pub(super) struct Tags<'a> {
-    pub(super) inbounds: Option<&'a [Inbound]>,
-    pub(super) outbounds: Option<&'a [Outbound]>,
+pub(crate) struct Tags<'a> {
+    pub(crate) inbounds: Option<&'a [Inbound]>,
+    pub(crate) outbounds: Option<&'a [Outbound]>,
 }
 
-/// Reads the rules.
-pub(super) fn rules(document: &Object<'_>, tags: &Tags<'_>) -> Parsed<Vec<Rule>> {
-    let Some(routing) = document.find(document.either("routing", "router")) else {
-        return Ok(Vec::new());
+/// Reads where sessions go.
+pub(super) fn routing(document: &Object<'_>, tags: &Tags<'_>) -> Parsed<Routing> {
+    let Some(node) = document.find(document.either("routing", "router")) else {
+        return Ok(Routing::default());
     };
-    let routing = routing.object(routing.either(keys::ROUTING, keys5::ROUTER))?;
-    let rules: Vec<_> =
-        routing.list(routing.either("rules", "rule"))?.iter().map(|node| rule(node, tags)).collect();
-    rules.into_iter().collect()
+    let object = node.object(node.either(keys::ROUTING, keys5::ROUTER))?;
+    let domain_strategy = domain_strategy(&object);
+    let balancers = balancers(&object, tags);
+    let nodes = object.list(object.either("rules", "rule"))?;
+    let rules: Vec<_> = nodes.iter().map(|node| rule(node, tags, balancers.as_deref().ok())).collect();
+    let rules = rules.into_iter().collect::<Parsed<_>>();
+    let balancers = balancers?.into_iter().map(|named| named.balancer).collect();
+    Ok(Routing { domain_strategy: domain_strategy?, rules: rules?, balancers })
 }
 
-fn rule(node: &Node<'_>, tags: &Tags<'_>) -> Parsed<Rule> {
+fn domain_strategy(routing: &Object<'_>) -> Parsed<DomainStrategy> {
+    const STRATEGIES: values::Names = values::Names {
+        what: "a domain strategy",
+        known: &["AsIs", "IPIfNonMatch", "IPOnDemand"],
+        // Both have the effect of `AsIs` in V2Ray (`app/router/router.go`).
+        foreign: &["AlwaysIP", "UseIP"],
+        foreign_help: "write \"IPOnDemand\" to look names up before rules on addresses are tried",
+    };
+    let Some(node) = routing.find("domainStrategy") else { return Ok(DomainStrategy::AsIs) };
+    let name = node.text(STRATEGIES.what)?;
+    match name.to_ascii_lowercase().as_str() {
+        "" | "asis" => Ok(DomainStrategy::AsIs),
+        "ipifnonmatch" => Ok(DomainStrategy::IpIfNonMatch),
+        "ipondemand" => Ok(DomainStrategy::IpOnDemand),
+        _ => Err(STRATEGIES.unknown(&node, name)),
+    }
+}
+
+/// A balancer by its name.
+struct Named<'t> {
+    tag: &'t str,
+    place: Place,
+    balancer: Balancer,
+}
+
+fn balancers<'a>(routing: &Object<'a>, tags: &Tags<'_>) -> Parsed<Vec<Named<'a>>> {
+    let nodes = routing.list(routing.either("balancers", "balancingRule"))?;
+    let balancers: Vec<_> = nodes.iter().map(|node| balancer(node, tags)).collect();
+    let balancers: Vec<Named<'a>> = balancers.into_iter().collect::<Parsed<_>>()?;
+    let mut result = Ok(());
+    let mut seen = HashMap::new();
+    for named in &balancers {
+        if let Some(first) = seen.insert(named.tag, &named.place) {
+            let message =
+                format!("the tag {:?} is taken by the balancer {}", named.tag, first.seen_from(&named.place));
+            let error = crate::Diagnostic::at(&named.place, message).help("give it another tag");
+            result = Err(routing.node.reader.refuse(error));
+        }
+    }
+    result.map(|()| balancers)
+}
+
+fn balancer<'a>(node: &Node<'a>, tags: &Tags<'_>) -> Parsed<Named<'a>> {
+    let object = node.object(node.either(keys::BALANCER, keys5::BALANCER))?;
+    let tag = match object.text("tag", "a tag") {
+        Ok(None) => Err(object.missing("tag", "write the name that rules know it by: \"tag\": \"...\"")),
+        Ok(Some(tag)) => Ok(tag),
+        Err(reported) => Err(reported),
+    };
+    let strategy = strategy(&object);
+    let key = object.either("selector", "outboundSelector");
+    let selectors = match object.find(key).filter(|node| !node.is_empty()) {
+        Some(selector) => selector.texts("a list of beginnings of tags").map(|texts| (selector, texts)),
+        None => Err(object.missing(key, format!("write how the outbounds' tags begin: {key:?}: [\"...\"]"))),
+    };
+    let fallback = object.find("fallbackTag").filter(|node| !node.is_empty());
+    let fallback = fallback.map(|node| outbound_index(&node, tags)).transpose();
+    let (selector, selectors) = selectors?;
+    let selectors: Vec<&str> = selectors.into_iter().map(|(_, text)| text).collect();
+    let outbounds = tags.outbounds.unwrap_or_default();
+    let known = || outbounds.iter().map(|outbound| outbound.tag.as_deref());
+    let balancer = Balancer::new(&selectors, fallback?, known());
+    if tags.outbounds.is_some() && balancer.candidates().is_empty() {
+        let first = selectors.first().copied().unwrap_or_default();
+        selector.warn("no outbound's tag begins like this", suggestion(first, known().flatten()));
+    }
+    strategy?;
+    Ok(Named { tag: tag?, place: node.place(), balancer })
+}
+
+/// There is one: by chance.
+fn strategy(balancer: &Object<'_>) -> Parsed<()> {
+    const STRATEGIES: values::Names = values::Names {
+        what: "a way to choose",
+        known: &["random"],
+        foreign: &["leastPing", "leastLoad", "roundRobin"],
+        foreign_help: "write \"random\"",
+    };
+    let Some(node) = balancer.find("strategy") else { return Ok(()) };
+    let node = if node.is_object() {
+        match node.object(keys::STRATEGY)?.find("type") {
+            Some(kind) => kind,
+            None => return Ok(()),
+        }
+    } else {
+        node
+    };
+    let name = node.text(STRATEGIES.what)?;
+    if name.is_empty() || name.eq_ignore_ascii_case("random") {
+        return Ok(());
+    }
+    Err(STRATEGIES.unknown(&node, name))
+}
+
+fn rule(node: &Node<'_>, tags: &Tags<'_>, balancers: Option<&[Named<'_>]>) -> Parsed<Rule> {
     let known = node.either(keys::RULE_KEYS, keys5::RULE_KEYS);
     let object = node.object(known)?;
     let kind = kind(&object);
-    let every_network = every_network(&object);
-    let inbound_tags = inbound_tags(&object, tags);
-    let outbound = outbound(&object, tags);
-    let (inbound_tags, every_network) = (inbound_tags?, every_network?);
-    if inbound_tags.is_empty() && !every_network {
-        // Other conditions have been refused by their keys.
-        let conditions = known.iter().filter(|key| matches!(key.fate, keys::Fate::Condition(_)));
-        let has_others = conditions.filter_map(|key| object.find(key.name)).any(|node| !node.is_empty());
-        if !has_others {
+    let conditions = match node.dialect {
+        Dialect::V4 => rule::conditions(&object, tags),
+        Dialect::V5 => v5::rule::conditions(&object, tags),
+    };
+    let to = destination(&object, tags, balancers);
+    let conditions = conditions?;
+    if conditions.is_empty() {
+        // Others have been refused by their keys.
+        let others = known.iter().filter(|key| matches!(key.fate, keys::Fate::Condition(_)));
+        if !others.filter_map(|key| object.find(key.name)).any(|node| !node.is_empty()) {
             return Err(node.refuse(
                 "this rule has no condition",
                 node.either(
-                    "write \"inboundTag\": [\"...\"], or \"network\": \"tcp,udp\" for everything",
-                    "write \"inboundTag\": [\"...\"], or \"networks\": { \"network\": [\"TCP\", \"UDP\"] } for \
-                        everything",
+                    "write one, such as \"domain\": [\"...\"], or \"network\": \"tcp,udp\" for everything",
+                    "write one, such as \"inboundTag\": [\"...\"], or \"networks\": { \"network\": [\"TCP\", \
+                        \"UDP\"] } for everything",
                 ),
             ));
         }
     }
     kind?;
-    Ok(Rule { place: node.place(), inbound_tags, outbound: outbound? })
+    Ok(Rule { place: node.place(), conditions, to: to? })
 }
 
 fn kind(rule: &Object<'_>) -> Parsed<()> {
@@ -60,48 +165,33 @@ fn kind(rule: &Object<'_>) -> Parsed<()> {
     }
 }
 
-/// Whether `network` is there and names both TCP and UDP, which is no restriction.
-fn every_network(rule: &Object<'_>) -> Parsed<bool> {
-    let node = match rule.node.dialect {
-        Dialect::V4 => rule.find("network"),
-        Dialect::V5 => {
-            let networks = rule.find("networks").map(|node| node.object(keys5::NETWORKS)).transpose()?;
-            networks.and_then(|networks| networks.find("network"))
-        }
-    };
-    let Some(node) = node else { return Ok(false) };
-    let networks = node.texts("a list of networks")?;
-    let has = |name: &str| networks.iter().any(|(_, network)| network.eq_ignore_ascii_case(name));
-    if has("tcp") && has("udp") {
-        return Ok(true);
-    }
-    Err(node.refuse(
-        format!("rules for one network only are not supported yet, found {}", node.found()),
-        node.either("write \"tcp,udp\", or remove the rule", "write [\"TCP\", \"UDP\"], or remove the rule"),
-    ))
-}
-
-fn inbound_tags(rule: &Object<'_>, tags: &Tags<'_>) -> Parsed<Vec<String>> {
-    let Some(node) = rule.find("inboundTag") else { return Ok(Vec::new()) };
-    let mut names = Vec::new();
-    for (at, name) in node.texts("a list of tags")? {
-        let known = || tags.inbounds.into_iter().flatten().filter_map(|inbound| inbound.tag.as_deref());
-        if tags.inbounds.is_some() && !known().any(|tag| tag == name) {
-            at.warn(format!("there is no inbound with the tag {name:?}"), suggestion(name, known()));
-        }
-        names.push(name.to_owned());
-    }
-    Ok(names)
-}
-
-fn outbound(rule: &Object<'_>, tags: &Tags<'_>) -> Parsed<usize> {
+/// The outbound, if both are there, as in V2Ray (`infra/conf/rule/rule.go`).
+fn destination(rule: &Object<'_>, tags: &Tags<'_>, balancers: Option<&[Named<'_>]>) -> Parsed<Destination> {
     let key = rule.either("outboundTag", "tag");
-    let Some(node) = rule.find(key) else {
-        if rule.find(rule.either("balancerTag", "balancingTag")).is_some_and(|node| !node.is_off()) {
-            return Err(crate::node::Reported); // By its key.
+    let balancer = rule.find(rule.either("balancerTag", "balancingTag")).filter(|node| !node.is_empty());
+    if let Some(node) = rule.find(key).filter(|node| balancer.is_none() || !node.is_empty()) {
+        if let Some(balancer) = balancer {
+            balancer.warn(format!("this has no effect beside {key:?}"), "remove one of them");
         }
+        return outbound_index(&node, tags).map(Destination::Outbound);
+    }
+    let Some(node) = balancer else {
         return Err(rule.missing(key, format!("write the tag of an outbound: {key:?}: \"...\"")));
     };
+    let name = node.text("a tag")?;
+    let Some(balancers) = balancers else { return Ok(Destination::Balancer(0)) };
+    let index = balancers.iter().position(|balancer| balancer.tag == name);
+    index.map(Destination::Balancer).ok_or_else(|| {
+        let help = if balancers.is_empty() {
+            format!("write {key:?}, or add {:?}", rule.either("balancers", "balancingRule"))
+        } else {
+            suggestion(name, balancers.iter().map(|balancer| balancer.tag))
+        };
+        node.refuse(format!("there is no balancer with the tag {name:?}"), help)
+    })
+}
+
+fn outbound_index(node: &Node<'_>, tags: &Tags<'_>) -> Parsed<usize> {
     let name = node.text("a tag")?;
     let Some(outbounds) = tags.outbounds else { return Ok(0) };
     outbounds.iter().position(|outbound| outbound.tag.as_deref() == Some(name)).ok_or_else(|| {
@@ -110,7 +200,8 @@ fn outbound(rule: &Object<'_>, tags: &Tags<'_>) -> Parsed<usize> {
     })
 }
 
-fn suggestion<'t>(name: &str, known: impl Iterator<Item = &'t str>) -> String {
+/// What to write instead of a tag that nothing has.
+pub(super) fn suggestion<'t>(name: &str, known: impl Iterator<Item = &'t str>) -> String {
     let known: Vec<&str> = known.collect();
     match nearest(name, known.iter().copied()) {
         Some(near) => format!("write {near:?}"),
