@@ -16,7 +16,6 @@ use std::{
 
 use tokio::{net::TcpListener, task::JoinSet};
 use wsray_config::{ClientStream, Config, Diagnostic, InboundProtocol, OutboundProtocol, ServerStream};
-use wsray_route::{Condition, Destination, DomainStrategy, Networks, Router, Rule};
 use wsray_vmess::{CmdKey, Replay, Target, Users};
 use wsray_ws::{
     ClientOptions, ServerOptions,
@@ -63,9 +62,9 @@ impl App {
         let mut wrong = Vec::new();
         let pool = Pool::new();
         let outbounds = keep(config.outbounds.iter().map(|outbound| build_outbound(outbound, &pool)), &mut wrong);
+        let router = routing::build_router(&config.routing, folders).map_err(|refused| wrong.extend(refused));
         let dispatcher = Arc::new(Dispatcher {
             outbounds,
-        let router = routing::build_router(&config.routing, folders).map_err(|refused| wrong.extend(refused));
             router: router.unwrap_or_default(),
             balancers: config.routing.balancers.clone(),
             policy: config.policy.clone(),

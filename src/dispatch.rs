@@ -17,7 +17,7 @@ use wsray_vmess::Network;
 use crate::{
     observe::{Access, Level, Log, Outcome},
     outbound::{Outbound, OutboundError, OutboundKind},
-    relay::{Ending, IdleTimeouts, relay},
+    relay::{Ending, IdleTimeouts, cut, relay},
     session::Session,
     sniff::overhear,
     stream::{BoxEndpoint, Pool},
@@ -136,7 +136,7 @@ impl Dispatcher {
     }
 
     /// There is no other side: the application sees a reset, or a blackhole's answer.
-    async fn refuse(&self, session: &Session, outbound: &Outbound, mut inbound: BoxEndpoint, error: OutboundError) {
+    async fn refuse(&self, session: &Session, outbound: &Outbound, inbound: BoxEndpoint, error: OutboundError) {
         if let OutboundKind::Blackhole { http_response } = outbound.kind {
             return self.swallow(inbound, http_response).await;
         }
@@ -148,9 +148,7 @@ impl Dispatcher {
             "outbound",
             format_args!("[{tag}] {}:{}: {error}", session.network, session.target),
         );
-        inbound.abort();
-        // A peer that does not take the news in time goes without.
-        let _ = timeout(REFUSAL_TIMEOUT, inbound.flush()).await;
+        cut(inbound).await;
     }
 
     async fn swallow(&self, mut inbound: BoxEndpoint, http_response: bool) {

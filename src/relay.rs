@@ -328,10 +328,14 @@ async fn close(mut inbound: BoxEndpoint, mut outbound: BoxEndpoint, ending: &End
         let _ = timeout(CLOSE_TIMEOUT, both).await;
         return;
     }
-    inbound.abort();
-    outbound.abort();
-    let flushed = async { tokio::join!(inbound.flush(), outbound.flush()) };
-    let _ = timeout(CLOSE_TIMEOUT, flushed).await;
+    tokio::join!(cut(inbound), cut(outbound));
+}
+
+/// Ends a side whose stream is not complete so that its peer sees it, after what was sent before.
+pub async fn cut(mut side: BoxEndpoint) {
+    side.abort();
+    // Whoever does not take it in time goes without.
+    let _ = timeout(CLOSE_TIMEOUT, side.flush()).await;
     tokio::time::sleep(RESET_GRACE).await;
 }
 

@@ -20,7 +20,14 @@ pub struct Plain {
     state: PlainState,
     /// The last read filled its buffer: lend a large one.
     bulk: bool,
+    /// The peer sends no more.
+    ended: bool,
+    /// Bytes thrown away since we are closing.
+    drained: usize,
 }
+
+/// A peer that still sends when we close has this many bytes thrown away; one that sends more is reset.
+const MAX_DRAINED: usize = 1 << 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PlainState {
@@ -35,7 +42,7 @@ impl Plain {
     pub fn new(socket: Socket, pool: Arc<Pool>, mut ahead: Vec<u8>) -> Self {
         socket.reset_unless_complete();
         ahead.shrink_to_fit();
-        Self { socket, pool, ahead, outgoing: None, state: PlainState::Open, bulk: false }
+        Self { socket, pool, ahead, outgoing: None, state: PlainState::Open, bulk: false, ended: false, drained: 0 }
     }
 
     /// Whether payload is left that was read before the session began.
@@ -123,7 +130,10 @@ impl Endpoint for Plain {
             ready!(self.socket.poll_readable(cx))?;
             match self.try_fill(layout) {
                 Ok(Some(batch)) => return Poll::Ready(Ok(Read::Data(batch))),
-                Ok(None) => return Poll::Ready(Ok(Read::End)),
+                Ok(None) => {
+                    self.ended = true;
+                    return Poll::Ready(Ok(Read::End));
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Poll::Ready(Err(error.into())),
@@ -154,8 +164,21 @@ impl Endpoint for Plain {
         }
     }
 
-    fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<()> {
+    /// Waits until the peer has ended too: bytes that nobody reads make the kernel send a reset, which may overtake
+    /// the last of what we sent.
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.socket.close_cleanly();
+        if self.state != PlainState::Finished {
+            self.socket.shutdown_write();
+            self.state = PlainState::Finished;
+        }
+        self.ahead = Vec::new();
+        while !self.ended && self.drained < MAX_DRAINED {
+            match ready!(self.poll_read(cx, Layout::FLAT)) {
+                Ok(Read::Data(batch)) => self.drained += batch.len(),
+                Ok(Read::End) | Err(_) => self.ended = true,
+            }
+        }
         Poll::Ready(())
     }
 

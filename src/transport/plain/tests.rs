@@ -114,11 +114,39 @@ async fn dropped_endpoint_is_seen_as_a_reset() {
 async fn closed_endpoint_is_seen_as_an_end() {
     let (mut plain, mut far) = plain(b"").await;
     send(&mut plain, b"all").await;
-    poll_fn(|cx| plain.poll_close(cx)).await;
-    drop(plain);
-    let mut got = Vec::new();
-    far.read_to_end(&mut got).await.unwrap();
-    assert_eq!(got, b"all");
+    let close = async move {
+        poll_fn(|cx| plain.poll_close(cx)).await;
+        drop(plain);
+    };
+    let peer = async move {
+        let mut got = Vec::new();
+        far.read_to_end(&mut got).await.unwrap();
+        got
+    };
+    assert_eq!(within_10_s(async { tokio::join!(close, peer) }).await.1, b"all");
+}
+
+#[tokio::test]
+async fn peer_that_still_sends_while_we_close_gets_all_that_was_sent() {
+    let (mut plain, mut far) = plain(b"").await;
+    send(&mut plain, b"the last words").await;
+    far.write_all(&[7; 100_000]).await.unwrap();
+    let close = async move {
+        poll_fn(|cx| plain.poll_close(cx)).await;
+        drop(plain);
+    };
+    let peer = async move {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        far.write_all(b"more").await.unwrap();
+        let mut got = Vec::new();
+        far.read_to_end(&mut got).await.unwrap();
+        got
+    };
+    assert_eq!(within_10_s(async { tokio::join!(close, peer) }).await.1, b"the last words");
+}
+
+async fn within_10_s<T>(what: impl Future<Output = T>) -> T {
+    timeout(Duration::from_secs(10), what).await.expect("it hangs")
 }
 
 #[tokio::test]
