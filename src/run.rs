@@ -98,12 +98,25 @@ fn run_configuration(sources: &Sources, environment: &Environment) -> Exit {
             return Exit::Failed;
         }
     };
+    raise_file_limit();
     let exit = runtime.block_on(serve(app, &log));
     // Sessions that were running are reset, so that nobody takes what came for the whole.
     runtime.shutdown_timeout(STOP_TIMEOUT);
     // A log that cannot be written any more must not keep us.
     let _ = log.flush();
     exit
+}
+
+/// Lets the process open as many files as it may: each session takes two, and services start with 1,024. Go's runtime,
+/// and so V2Ray, does the same (golang/go `src/os/rlimit.go`).
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        limit.current = limit.maximum;
+        // Where it may not be raised, it stays.
+        let _ = setrlimit(Resource::Nofile, limit);
+    }
 }
 
 async fn serve(app: App, log: &Log) -> Exit {

@@ -302,6 +302,31 @@ fn demo_serves_the_line_it_prints() {
 }
 
 #[test]
+fn a_service_with_few_files_may_open_as_many_as_the_system_allows() {
+    let directory = temporary_directory("files");
+    let config = directory.join("config.json");
+    fs::write(&config, r#"{ "inbounds": [], "outbounds": [{ "protocol": "freedom" }] }"#).unwrap();
+    let mut child = Command::new("sh")
+        .args(["-c", "ulimit -Sn 256; exec \"$0\" run -c \"$1\""])
+        .args([node::wsray(), config])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // "Max open files", soft limit, hard limit, unit.
+    let limits = || -> Option<(String, String)> {
+        let text = fs::read_to_string(format!("/proc/{}/limits", child.id())).ok()?;
+        let line = text.lines().find(|line| line.starts_with("Max open files"))?;
+        let mut columns = line.split_whitespace().skip(3).map(str::to_owned);
+        Some((columns.next()?, columns.next()?))
+    };
+    let raised = support::within(Duration::from_secs(10), || limits().filter(|(soft, hard)| soft == hard));
+    drop(child.kill());
+    drop(child.wait());
+    assert!(raised.is_some_and(|(soft, _)| soft != "256"));
+}
+
+#[test]
 fn an_unknown_command_is_refused_with_usage() {
     let output = run(&["fly"]);
     assert_eq!(output.status.code(), Some(2), "{}", all_of(&output));
