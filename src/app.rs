@@ -33,6 +33,7 @@ use crate::{
         socks::{SocksInbound, SocksUdp},
         vmess::{UserName, VmessInbound},
     },
+    mux::Quota,
     observe::Log,
     outbound::{Freedom, Outbound, OutboundKind, VmessOutbound, VmessServer, VmessUser},
     stream::Pool,
@@ -189,7 +190,7 @@ fn build_socks(config: &wsray_config::SocksInbound, common: Common, pool: Arc<Po
 }
 
 fn user_name(user: &wsray_config::VmessUser) -> UserName {
-    UserName { email: tag(user.email.as_ref()), level: user.level }
+    UserName { email: tag(user.email.as_ref()), level: user.level, muxed: Quota::default() }
 }
 
 fn accounts(accounts: &[wsray_config::Account]) -> Accounts {

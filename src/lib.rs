@@ -13,6 +13,7 @@ pub mod cli;
 pub mod demo;
 pub mod dispatch;
 pub mod inbound;
+pub mod mux;
 pub mod observe;
 pub mod outbound;
 pub mod relay;

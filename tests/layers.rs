@@ -23,7 +23,7 @@ const ROWS: [&[&str]; 9] = [
     &["inbound"],
     &["dispatch"],
     &["outbound"],
-    &["vmess", "relay", "sniff"],
+    &["vmess", "relay", "sniff", "mux"],
     &["transport"],
     &["session", "stream", "observe"],
 ];

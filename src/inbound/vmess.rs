@@ -8,6 +8,7 @@ use std::{
 
 use tokio::{
     net::TcpStream,
+    task::JoinSet,
     time::{Duration, Instant, timeout, timeout_at},
 };
 use wsray_vmess::{
@@ -16,6 +17,7 @@ use wsray_vmess::{
 
 use super::Common;
 use crate::{
+    mux::{Driver, Opened, Quota, SERVER_IDLE},
     stream::SMALL_BYTES,
     transport::{Acceptor, Channel},
     vmess::{NORMAL_CLOSE, VmessStream, unix_seconds},
@@ -45,7 +47,14 @@ pub struct UserName {
     pub email: Option<Arc<str>>,
     /// The level in the policy.
     pub level: u32,
+    /// How many sessions share connections.
+    pub muxed: Quota,
 }
+
+/// A user has as many multiplexed sessions as one may have.
+#[derive(Debug, thiserror::Error)]
+#[error("a user has at most {} multiplexed sessions at a time", Quota::MOST)]
+struct TooMany;
 
 /// Why a stream did not become a session. To its peer all look alike.
 #[derive(Debug, thiserror::Error)]
@@ -62,8 +71,6 @@ enum Refusal {
     EarlyData,
     #[error("this inbound refuses bodies without encryption (disableInsecureEncryption)")]
     Insecure,
-    #[error("Mux.Cool is not supported yet: switch mux off in the client")]
-    Mux,
 }
 
 impl VmessInbound {
@@ -71,17 +78,47 @@ impl VmessInbound {
     pub async fn connection(&self, tcp: TcpStream, peer: SocketAddr) {
         let deadline = Instant::now() + self.common.handshake;
         let Some((source, channel, user, request)) = Box::pin(self.open(tcp, peer, deadline)).await else { return };
-        let (network, target) = match request.command.clone() {
-            Command::Tcp(target) => (Network::Tcp, target),
-            Command::Udp(target) => (Network::Udp, target),
-            Command::Mux => return,
-        };
+        let command = request.command.clone();
         let Ok(stream) = VmessStream::server(channel, &request) else { return };
         drop(request);
         let name = &self.names[user.0];
+        let (network, target) = match command {
+            Command::Tcp(target) => (Network::Tcp, target),
+            Command::Udp(target) => (Network::Udp, target),
+            Command::Mux => return Box::pin(self.multiplexed(source, name, stream)).await,
+        };
         let mut session = self.common.session(source, name.email.clone(), network, target);
         session.level = name.level;
         self.common.dispatcher.run(session, Box::new(stream)).await;
+    }
+
+    /// Many sessions: each is dispatched like one that has a connection of its own, and none outlives the connection.
+    async fn multiplexed(&self, source: SocketAddr, name: &UserName, stream: VmessStream) {
+        let (common, user) = (self.common.clone(), name.clone());
+        let sessions = Arc::new(Mutex::new(JoinSet::new()));
+        let running = Arc::clone(&sessions);
+        let open = move |opened: Opened| {
+            let mut running = running.lock().unwrap_or_else(PoisonError::into_inner);
+            while running.try_join_next().is_some() {}
+            let Some(seat) = user.muxed.take() else {
+                return common.tell_refused("refused sessions", "mux", source, &TooMany);
+            };
+            let mut session = common.session(source, user.email.clone(), opened.network, opened.target);
+            session.level = user.level;
+            session.idle_timeout = opened.is_xudp.then_some(XUDP_IDLE);
+            let dispatcher = Arc::clone(&common.dispatcher);
+            running.spawn(async move {
+                dispatcher.run(session, Box::new(opened.stream)).await;
+                drop(seat);
+            });
+        };
+        let pool = Arc::clone(&self.common.dispatcher.pool);
+        let ending = Driver::server(Box::new(stream), pool, SERVER_IDLE, open).run().await;
+        let log = &self.common.dispatcher.log;
+        log.debug(None, "mux", format_args!("{source}: the shared connection ended: {ending}"));
+        let mut last = std::mem::take(&mut *sessions.lock().unwrap_or_else(PoisonError::into_inner));
+        // They have been told; who is still connecting somewhere is stopped.
+        let _ = timeout(GOODBYE, async { while last.join_next().await.is_some() {} }).await;
     }
 
     /// From a connection to a request, or to its refusal.
@@ -154,11 +191,10 @@ impl VmessInbound {
     }
 
     fn allowed(&self, request: &Request) -> Result<(), Refusal> {
-        match request.command {
-            Command::Mux => Err(Refusal::Mux),
-            _ if self.require_encryption && request.security == Security::None => Err(Refusal::Insecure),
-            _ => Ok(()),
+        if self.require_encryption && request.security == Security::None {
+            return Err(Refusal::Insecure);
         }
+        Ok(())
     }
 }
 
@@ -171,6 +207,9 @@ async fn drain(mut channel: Channel, deadline: Instant) {
     let flushed = poll_fn(|cx| channel.poll_flush(cx));
     let _ = timeout(GOODBYE, flushed).await;
 }
+
+/// How long the way to one target of an XUDP session is kept without packets: a socket knows many.
+const XUDP_IDLE: Duration = Duration::from_mins(1);
 
 /// How long the goodbye may take.
 const GOODBYE: Duration = Duration::from_secs(1);

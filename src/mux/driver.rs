@@ -1,0 +1,366 @@
+//! Reads and writes the stream that sessions share.
+
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::time::{Instant, Sleep, sleep, timeout};
+use wsray_vmess::{FrameReader, MuxEnd, MuxEvent, MuxHead, MuxId, MuxKind, Network, Step, Target};
+
+use super::{
+    MAX_SESSIONS, MAX_XUDP_TARGETS, STALL_LIMIT,
+    hub::{Hub, Outgoing, Serial},
+    stream::{HALF_OPEN, MuxStream, keep_head},
+};
+use crate::stream::{Batch, BoxEndpoint, Cut, Layout, Pool, Read};
+
+/// The server's end of a connection.
+pub struct Driver {
+    below: BoxEndpoint,
+    layout: Layout,
+    hub: Arc<Hub>,
+    pool: Arc<Pool>,
+    reader: FrameReader,
+    /// The begin of a head.
+    carry: Vec<u8>,
+    /// Whose data come next.
+    current: Current,
+    open: Box<dyn FnMut(Opened) + Send>,
+    idle: Duration,
+    idle_since: Instant,
+    /// Who keeps the others waiting, what it had taken then, and since when.
+    stalled: Option<(Serial, u64, Instant)>,
+    timer: Pin<Box<Sleep>>,
+}
+
+/// A session that the peer has opened.
+pub struct Opened {
+    /// Stream or packets.
+    pub network: Network,
+    /// Where to.
+    pub target: Target,
+    /// It carries the packets of an XUDP session to one of its targets.
+    pub is_xudp: bool,
+    /// The session; dropping it refuses it.
+    pub stream: MuxStream,
+}
+
+/// How a connection ended.
+#[derive(Debug)]
+pub enum MuxEnding {
+    /// The peer closed it.
+    Complete,
+    /// It was cut, or the peer broke the protocol.
+    Cut(Cut),
+    /// It had no sessions for too long.
+    Idle,
+}
+
+impl fmt::Display for MuxEnding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Complete => f.write_str("complete"),
+            Self::Cut(cut) => write!(f, "cut: {cut}"),
+            Self::Idle => f.write_str("no sessions for too long"),
+        }
+    }
+}
+
+/// Where data of the current frame go.
+enum Current {
+    Nowhere,
+    Stream(Serial),
+    /// A packet is collected until it is whole.
+    Packet(Serial, Vec<u8>),
+}
+
+/// So many batches are read or written before other tasks have their turn.
+const TURN: u32 = 8;
+
+/// How long a goodbye may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Frames without data that are sent together, in bytes.
+const HEADS_TOGETHER: usize = 4096;
+
+impl Driver {
+    /// Serves the sessions in `below`, each of which is given to `open`.
+    pub fn server(
+        below: BoxEndpoint,
+        pool: Arc<Pool>,
+        idle: Duration,
+        open: impl FnMut(Opened) + Send + 'static,
+    ) -> Self {
+        Self {
+            layout: below.layout(),
+            below,
+            hub: Hub::new(),
+            pool,
+            reader: FrameReader::new(),
+            carry: Vec::new(),
+            current: Current::Nowhere,
+            open: Box::new(open),
+            idle,
+            idle_since: Instant::now(),
+            stalled: None,
+            timer: Box::pin(sleep(idle)),
+        }
+    }
+
+    /// Runs until the connection ends, and its sessions with it.
+    pub async fn run(mut self) -> MuxEnding {
+        let ending = poll_fn(|cx| self.poll(cx)).await;
+        self.hub.lock().end();
+        let goodbye = async {
+            match &ending {
+                MuxEnding::Complete | MuxEnding::Idle => {
+                    if self.below.flush().await.is_ok() {
+                        self.below.finish();
+                        let _ = self.below.flush().await;
+                        poll_fn(|cx| self.below.poll_close(cx)).await;
+                    }
+                }
+                MuxEnding::Cut(_) => {
+                    self.below.abort();
+                    let _ = self.below.flush().await;
+                }
+            }
+        };
+        // A peer that does not take it in time goes without.
+        let _ = timeout(CLOSE_TIMEOUT, goodbye).await;
+        ending
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<MuxEnding> {
+        self.hub.lock().driver = Some(cx.waker().clone());
+        for _ in 0..TURN {
+            let written = self.poll_write(cx);
+            let read = self.poll_read(cx);
+            match (written, read) {
+                (Poll::Ready(Err(cut)), _) => return Poll::Ready(MuxEnding::Cut(cut)),
+                (_, Poll::Ready(Err(ending))) => return Poll::Ready(ending),
+                (Poll::Pending, Poll::Pending) => return self.poll_timer(cx),
+                _ => {}
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Ready when something was sent.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Cut>> {
+        ready!(self.below.poll_flush(cx))?;
+        let Some(batch) = self.next_batch() else { return Poll::Pending };
+        self.below.send(batch)?;
+        // What does not go at once goes when the socket is writable.
+        let _ = self.below.poll_flush(cx)?;
+        Poll::Ready(Ok(()))
+    }
+
+    fn next_batch(&self) -> Option<Batch> {
+        let mut state = self.hub.lock();
+        let mut heads = match state.next_outgoing()? {
+            Outgoing::Frames(_, batch) => return Some(batch),
+            Outgoing::Head(head) => head,
+        };
+        while heads.len() < HEADS_TOGETHER && state.next_is_head() {
+            if let Some(Outgoing::Head(head)) = state.next_outgoing() {
+                heads.extend_from_slice(&head);
+            }
+        }
+        drop(state);
+        let mut batch = self.pool.batch(heads.len());
+        batch.bytes()[..heads.len()].copy_from_slice(&heads);
+        batch.push(0..heads.len());
+        Some(batch.laid_out(self.layout))
+    }
+
+    /// Ready when something was read.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), MuxEnding>> {
+        if self.hub.lock().paused_by().is_some() {
+            return Poll::Pending;
+        }
+        let read = ready!(self.below.poll_read(cx, Layout::FLAT)).map_err(MuxEnding::Cut)?;
+        match read {
+            Read::End if self.carry.is_empty() && self.reader.is_between_frames() => {
+                Poll::Ready(Err(MuxEnding::Complete))
+            }
+            Read::End => {
+                Poll::Ready(Err(MuxEnding::Cut(Cut::Unfinished("it ended in the middle of a frame"))))
+            }
+            Read::Data(batch) => {
+                self.idle_since = Instant::now();
+                for piece in batch.pieces() {
+                    self.feed(piece).map_err(MuxEnding::Cut)?;
+                }
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+
+    fn feed(&mut self, bytes: &[u8]) -> Result<(), Cut> {
+        let joined;
+        let mut rest = bytes;
+        if !self.carry.is_empty() {
+            let mut carry = std::mem::take(&mut self.carry);
+            carry.extend_from_slice(bytes);
+            joined = carry;
+            rest = &joined;
+        }
+        loop {
+            match self.reader.next(rest).map_err(|error| Cut::protocol("Mux.Cool", error))? {
+                Step::NeedMore => break,
+                Step::Done { used, value } => {
+                    match value {
+                        MuxEvent::Head(head) => self.current = self.begin(head),
+                        MuxEvent::Data { left } => self.data(&rest[..used], left),
+                    }
+                    rest = &rest[used..];
+                }
+            }
+        }
+        self.carry = rest.to_vec();
+        Ok(())
+    }
+
+    fn begin(&mut self, head: MuxHead) -> Current {
+        let MuxHead { id, kind, data } = head;
+        let to = match kind {
+            MuxKind::New { network, target, global_id } => {
+                let is_xudp = network == Network::Udp && (id == XUDP || global_id.is_some());
+                self.hub.lock().supersede(id);
+                self.open(id, network, target, is_xudp)
+            }
+            MuxKind::Keep { peer } => self.keep(id, peer),
+            MuxKind::End(end) => {
+                self.hub.lock().end_session(id, end);
+                None
+            }
+            MuxKind::KeepAlive => None,
+        };
+        match to {
+            Some((serial, Network::Tcp)) => Current::Stream(serial),
+            // A packet of the length told, which the peer has to send before it costs anything.
+            Some((serial, Network::Udp)) if data.is_some() => Current::Packet(serial, Vec::new()),
+            _ => Current::Nowhere,
+        }
+    }
+
+    /// Opens a flow, unless there are too many.
+    fn open(
+        &mut self,
+        id: MuxId,
+        network: Network,
+        target: Target,
+        is_xudp: bool,
+    ) -> Option<(Serial, Network)> {
+        let mut state = self.hub.lock();
+        if state.flows.len() >= MAX_SESSIONS {
+            state.answer_unknown(id, MuxEnd::Cut);
+            return None;
+        }
+        let serial = state.add(id, network, target.clone(), is_xudp);
+        drop(state);
+        let stream = MuxStream {
+            hub: Arc::clone(&self.hub),
+            serial,
+            network,
+            pool: Arc::clone(&self.pool),
+            below: self.layout,
+            head: keep_head(id, is_xudp.then(|| target.clone())),
+            half_open: Some(HALF_OPEN),
+        };
+        (self.open)(Opened { network, target, is_xudp, stream });
+        Some((serial, network))
+    }
+
+    /// The flow that a frame goes to. XUDP's packets open one for each target.
+    fn keep(&mut self, id: MuxId, peer: Option<Target>) -> Option<(Serial, Network)> {
+        let mut state = self.hub.lock();
+        let Some(session) = state.sessions.get(&id) else {
+            state.answer_unknown(id, MuxEnd::Complete);
+            return None;
+        };
+        let Some(peer) = peer.filter(|_| session.addressed) else {
+            return session.flows.first().map(|(_, serial)| (*serial, session.network));
+        };
+        if let Some((_, serial)) = session.flows.iter().find(|(target, _)| *target == peer) {
+            return Some((*serial, Network::Udp));
+        }
+        if session.flows.len() >= MAX_XUDP_TARGETS {
+            let oldest = session.flows[0].1;
+            state.cut(oldest);
+        }
+        drop(state);
+        self.open(id, Network::Udp, peer, true)
+    }
+
+    fn data(&mut self, data: &[u8], left: usize) {
+        match &mut self.current {
+            Current::Nowhere => {}
+            Current::Stream(serial) => self.hub.lock().deliver(*serial, data),
+            Current::Packet(serial, packet) => {
+                packet.extend_from_slice(data);
+                if left == 0 {
+                    self.hub.lock().deliver_packet(*serial, std::mem::take(packet));
+                }
+            }
+        }
+    }
+
+    /// Cuts who keeps others waiting, and ends what nobody uses.
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<MuxEnding> {
+        loop {
+            let now = Instant::now();
+            let mut state = self.hub.lock();
+            let (paused_by, sessions) = (state.paused_by(), state.flows.len());
+            let deadline = match (paused_by, self.stalled) {
+                (Some((serial, taken)), Some((whose, before, since)))
+                    if (serial, taken) == (whose, before) =>
+                {
+                    since + STALL_LIMIT
+                }
+                (Some((serial, taken)), _) => {
+                    self.stalled = Some((serial, taken, now));
+                    now + STALL_LIMIT
+                }
+                (None, _) => {
+                    self.stalled = None;
+                    if sessions > 0 {
+                        self.idle_since = now;
+                    }
+                    self.idle_since + self.idle
+                }
+            };
+            if now >= deadline {
+                match paused_by {
+                    None => return Poll::Ready(MuxEnding::Idle),
+                    Some((serial, _)) if sessions > 1 => state.cut(serial),
+                    Some(_) => {}
+                }
+                self.stalled = None;
+                state.wake_driver();
+                return Poll::Pending;
+            }
+            drop(state);
+            if self.timer.deadline() != deadline {
+                self.timer.as_mut().reset(deadline);
+            }
+            ready!(self.timer.as_mut().poll(cx));
+        }
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.hub.lock().end();
+    }
+}
+
+/// The id of XUDP's session (XTLS/Xray-core `common/xudp/xudp.go`).
+const XUDP: MuxId = 0;

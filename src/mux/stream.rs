@@ -1,0 +1,177 @@
+//! A session on a shared connection, as one side of a session of ours.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use wsray_vmess::{MuxEnd, MuxHead, MuxId, MuxKind, Network, Target};
+
+use super::{
+    MAX_DATA,
+    hub::{Flow, Hub, Serial},
+};
+use crate::stream::{Batch, Cut, Endpoint, LARGE_BYTES, Layout, Pool, Read};
+
+/// One session of a connection. Dropped before it is finished, it is cut.
+pub struct MuxStream {
+    pub(super) hub: Arc<Hub>,
+    pub(super) serial: Serial,
+    pub(super) network: Network,
+    pub(super) pool: Arc<Pool>,
+    /// How the connection wants what it is given.
+    pub(super) below: Layout,
+    /// The head of our frames, with a length of data that is filled in.
+    pub(super) head: Vec<u8>,
+    pub(super) half_open: Option<Duration>,
+}
+
+/// The head of frames of `id` that carry data, from `peer` if that is told.
+pub(super) fn keep_head(id: MuxId, peer: Option<Target>) -> Vec<u8> {
+    let mut head = Vec::new();
+    MuxHead { id, kind: MuxKind::Keep { peer }, data: Some(0) }.encode(&mut head);
+    head
+}
+
+/// An answer of a client after the end of what we send: a client that does not say that it has ended too is not
+/// waited for longer, as its V2Ray gives such a session up at once.
+pub(super) const HALF_OPEN: Duration = Duration::from_mins(1);
+
+const GONE: Cut = Cut::Unfinished("the connection that it shared with others is gone");
+const CUT: Cut = Cut::Unfinished("the peer cut it");
+
+impl MuxStream {
+    /// Packets laid out for the other side; `None` when there are none.
+    fn take_packets(&self, layout: Layout) -> Option<Batch> {
+        let mut batch = self.pool.batch(LARGE_BYTES);
+        let mut at = 0;
+        let mut state = self.hub.lock();
+        while let Some(packet) = state.take_packet(self.serial, PACKET_ROOM - at) {
+            batch.bytes()[at..at + packet.len()].copy_from_slice(&packet);
+            batch.push(at..at + packet.len());
+            at += packet.len();
+        }
+        drop(state);
+        Some(batch.packets_laid_out(layout)).filter(|batch| !batch.is_empty())
+    }
+
+    fn take_stream(&self, layout: Layout) -> Option<Batch> {
+        let buffered = self.hub.lock().flows.get(&self.serial).map_or(0, |flow| flow.buffered);
+        let most = buffered.min(layout.room()).min(LARGE_BYTES);
+        if most == 0 {
+            return None;
+        }
+        let mut batch = self.pool.batch(most);
+        let taken = self.hub.lock().take_stream(self.serial, &mut batch.bytes()[..most]);
+        batch.push(0..taken);
+        Some(batch.laid_out(layout)).filter(|batch| !batch.is_empty())
+    }
+}
+
+/// What a batch may hold in packets, so that their heads and tails fit as well.
+const PACKET_ROOM: usize = 128 * 1024;
+
+impl Endpoint for MuxStream {
+    fn layout(&self) -> Layout {
+        let payload = self.below.payload.saturating_sub(self.head.len());
+        Layout {
+            head: self.below.head + self.head.len(),
+            payload: match self.network {
+                Network::Tcp => payload.min(MAX_DATA),
+                Network::Udp => payload,
+            },
+            tail: self.below.tail,
+        }
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, layout: Layout) -> Poll<Result<Read, Cut>> {
+        let is_over = {
+            let mut state = self.hub.lock();
+            let is_over = state.is_over();
+            let Some(flow) = state.flows.get_mut(&self.serial) else { return Poll::Ready(Err(GONE)) };
+            if !is_over && flow.buffered == 0 {
+                flow.wait(cx);
+                return match flow.ended {
+                    _ if flow.is_cut() => Poll::Ready(Err(CUT)),
+                    None => Poll::Pending,
+                    Some(_) => Poll::Ready(Ok(Read::End)),
+                };
+            }
+            is_over
+        };
+        if is_over {
+            return Poll::Ready(Err(GONE));
+        }
+        let batch = match self.network {
+            Network::Tcp => self.take_stream(layout),
+            Network::Udp => self.take_packets(layout),
+        };
+        if let Some(batch) = batch {
+            return Poll::Ready(Ok(Read::Data(batch)));
+        }
+        // Nothing but packets that the other side cannot carry has come.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn send(&mut self, mut batch: Batch) -> Result<(), Cut> {
+        let (bytes, ranges) = batch.parts();
+        for range in ranges {
+            let length = u16::try_from(range.len()).unwrap_or(u16::MAX).to_be_bytes();
+            let start = range.start - self.head.len();
+            bytes[start..range.start].copy_from_slice(&self.head);
+            bytes[range.start - 2..range.start].copy_from_slice(&length);
+            range.start = start;
+        }
+        self.hub.lock().send(self.serial, batch);
+        Ok(())
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Cut>> {
+        let mut state = self.hub.lock();
+        if state.is_over() {
+            return Poll::Ready(Err(GONE));
+        }
+        if state.flows.get(&self.serial).is_none_or(Flow::is_cut) {
+            return Poll::Ready(Err(CUT));
+        }
+        if state.may_send(self.serial, cx) { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+
+    fn finish(&mut self) {
+        self.hub.lock().say_end(self.serial, MuxEnd::Complete);
+    }
+
+    fn half_open_limit(&self) -> Option<Duration> {
+        self.half_open
+    }
+
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.hub.lock();
+        let is_over = state.is_over();
+        match state.flows.get_mut(&self.serial) {
+            Some(flow) if !is_over && !flow.is_gone() => {
+                flow.wait(cx);
+                Poll::Pending
+            }
+            _ => Poll::Ready(()),
+        }
+    }
+
+    /// All that was given is with the connection, which outlives this session.
+    fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        self.finish();
+        Poll::Ready(())
+    }
+
+    fn abort(&mut self) {
+        self.hub.lock().say_end(self.serial, MuxEnd::Cut);
+    }
+}
+
+impl Drop for MuxStream {
+    fn drop(&mut self) {
+        self.hub.lock().remove(self.serial);
+    }
+}

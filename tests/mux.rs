@@ -1,0 +1,270 @@
+//! Mux.Cool: many sessions in one connection, from real clients.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are helpers of tests")]
+
+mod support;
+
+use std::{
+    io::{Read, Write},
+    thread,
+    time::Duration,
+};
+
+use serde_json::json;
+use support::{
+    apps::{self, Association},
+    config::Link,
+    node::{Client, Kind, Pair, Server},
+    origin::{Origin, UdpEcho, hash_of, pattern},
+    tap::Tap,
+    within,
+};
+
+/// One test for each client that speaks Mux.Cool. The pair without wsray tests the tests themselves: V2Ray's server
+/// fails those of one session beside others.
+macro_rules! clients {
+    ($($test:ident),+ $(,)?) => {
+        clients!(v2ray_4_34_to_wsray: V2Ray434 => Wsray, #[cfg(test)], [$($test),+]);
+        clients!(v2ray_4_45_to_wsray: V2Ray445 => Wsray, #[cfg(test)], [$($test),+]);
+        clients!(
+            v2ray_4_45_to_v2ray_4_45: V2Ray445 => V2Ray445, #[cfg(feature = "peers-only")], [$($test),+]);
+    };
+    ($name:ident: $client:ident => $server:ident, #[$attribute:meta], [$($test:ident),+]) => {
+        #[$attribute]
+        mod $name {
+            use crate::support::node::{Kind, Pair};
+            $(
+                #[test]
+                fn $test() {
+                    let pair = Pair { client: Kind::$client, server: Kind::$server };
+                    if let Some(reason) = pair.missing() {
+                        crate::support::skip!(reason);
+                    }
+                    super::$test(&super::Shared::start(pair));
+                }
+            )+
+        }
+    };
+}
+
+clients![
+    sessions_share_one_connection,
+    sixty_sessions_at_a_time_arrive_whole,
+    bulk_arrives_whole_both_ways,
+    an_origin_that_speaks_first_is_heard,
+    packets_come_back,
+    a_session_that_is_cut_leaves_the_others,
+    a_session_whose_origin_reads_nothing_does_not_stop_the_others,
+    sessions_end_with_their_connection,
+];
+
+/// A client with mux, and a wiretap before the server.
+struct Shared {
+    _server: Server,
+    tap: Tap,
+    client: Client,
+}
+
+impl Shared {
+    fn start(pair: Pair) -> Self {
+        let link = Link::default();
+        let server = Server::start(pair.server, &link);
+        let tap = Tap::before(server.port);
+        let client = Client::start_with(pair.client, &link, tap.port, |config| {
+            config["outbounds"][0]["mux"] = json!({ "enabled": true, "concurrency": 128 });
+        });
+        Self { _server: server, tap, client }
+    }
+
+    fn connect(&self, origin: &Origin) -> std::net::TcpStream {
+        apps::socks5(self.client.socks, origin.address.into(), None).unwrap()
+    }
+}
+
+fn sessions_share_one_connection(shared: &Shared) {
+    let origin = Origin::start();
+    let streams: Vec<_> = (0..5).map(|_| shared.connect(&origin)).collect();
+    for stream in &streams {
+        apps::check_echo(stream).unwrap();
+    }
+    assert_eq!(shared.tap.count(), 1);
+    assert_eq!(origin.connections(), 5);
+}
+
+fn sixty_sessions_at_a_time_arrive_whole(shared: &Shared) {
+    const LENGTH: u64 = 300_000;
+    let origin = Origin::start();
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..60)
+            .map(|seed| {
+                let origin = &origin;
+                scope.spawn(move || {
+                    let mut stream = shared.connect(origin);
+                    stream.write_all(format!("give {LENGTH} {seed}\n").as_bytes()).unwrap();
+                    let mut bytes = Vec::new();
+                    stream.read_to_end(&mut bytes).map(|_| bytes == pattern(LENGTH, seed))
+                })
+            })
+            .collect();
+        for thread in threads {
+            let whole = thread.join().unwrap();
+            assert!(matches!(whole, Ok(true)), "{whole:?}");
+        }
+    });
+}
+
+fn bulk_arrives_whole_both_ways(shared: &Shared) {
+    const LENGTH: u64 = 8 << 20;
+    let origin = Origin::start();
+    thread::scope(|scope| {
+        let up = scope.spawn(|| {
+            let mut stream = shared.connect(&origin);
+            let bytes = pattern(LENGTH, 7);
+            stream.write_all(format!("take {LENGTH}\n").as_bytes()).unwrap();
+            stream.write_all(&bytes).unwrap();
+            let mut hash = [0; 64];
+            stream.read_exact(&mut hash).unwrap();
+            assert_eq!(String::from_utf8_lossy(&hash), hash_of(&mut &bytes[..]).unwrap(), "upload");
+        });
+        let mut stream = shared.connect(&origin);
+        stream.write_all(format!("send {LENGTH} 8\n").as_bytes()).unwrap();
+        let hash = hash_of(&mut (&stream).take(LENGTH)).unwrap();
+        assert_eq!(hash, hash_of(&mut &pattern(LENGTH, 8)[..]).unwrap(), "download");
+        up.join().unwrap();
+    });
+    assert_eq!(shared.tap.count(), 1);
+}
+
+fn an_origin_that_speaks_first_is_heard(shared: &Shared) {
+    let origin = Origin::with_banner("220 ready\r\n");
+    let mut stream = shared.connect(&origin);
+    let mut banner = [0; 11];
+    stream.read_exact(&mut banner).unwrap();
+    assert_eq!(&banner, b"220 ready\r\n");
+}
+
+fn packets_come_back(shared: &Shared) {
+    let origins = [UdpEcho::start(), UdpEcho::start()];
+    let association = Association::open(shared.client.socks).unwrap();
+    for round in 0..3 {
+        for (seed, origin) in (1..).zip(&origins) {
+            let payload = pattern(1000 + round, seed);
+            let answer = association.round_trip(origin.address.into(), &payload).unwrap();
+            assert_eq!(answer, payload);
+        }
+    }
+}
+
+fn a_session_that_is_cut_leaves_the_others(shared: &Shared) {
+    let origin = Origin::start();
+    let kept = shared.connect(&origin);
+    apps::check_echo(&kept).unwrap();
+    let mut cut = shared.connect(&origin);
+    cut.write_all(b"reset 10\n").unwrap();
+    let mut bytes = Vec::new();
+    // V2Ray passes a reset on as an end.
+    drop(cut.read_to_end(&mut bytes));
+    let mut left = &kept;
+    left.write_all(b"still here").unwrap();
+    let mut answer = [0; 10];
+    left.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"still here");
+    assert_eq!(shared.tap.count(), 1);
+}
+
+fn a_session_whose_origin_reads_nothing_does_not_stop_the_others(shared: &Shared) {
+    let deaf = Watched::start(Watched::wait);
+    let origin = Origin::start();
+    let other = shared.connect(&origin);
+    apps::check_echo(&other).unwrap();
+    other.set_read_timeout(Some(Duration::from_secs(25))).unwrap();
+    let mut upload = apps::socks5(shared.client.socks, deaf.address.into(), None).unwrap();
+    let stop = upload.try_clone().unwrap();
+    let uploading = thread::spawn(move || (0..1024).try_for_each(|_| upload.write_all(&vec![0; 64 * 1024])));
+    // More than every buffer on the way holds.
+    thread::sleep(Duration::from_secs(2));
+    let mut echo = &other;
+    echo.write_all(b"still here").unwrap();
+    let mut answer = [0; 10];
+    echo.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"still here");
+    drop(stop.shutdown(std::net::Shutdown::Both));
+    drop(uploading.join());
+}
+
+fn sessions_end_with_their_connection(shared: &Shared) {
+    let origin = Watched::start(Watched::read_all);
+    let streams: Vec<_> =
+        (0..20).map(|_| apps::socks5(shared.client.socks, origin.address.into(), None).unwrap()).collect();
+    for mut stream in &streams {
+        stream.write_all(b"hello").unwrap();
+    }
+    assert!(within(Duration::from_secs(5), || (origin.open() == 20).then_some(())).is_some());
+    shared.tap.cut_all(support::tap::Cut::Reset);
+    let ended = within(Duration::from_secs(1), || (origin.open() == 0).then_some(()));
+    assert!(ended.is_some(), "{} are open a second later", origin.open());
+}
+
+/// One XUDP session of sing-box carries the packets to all targets, and each answer tells who gave it.
+#[test]
+fn xudp_reaches_several_targets() {
+    let pair = Pair { client: Kind::SingBox, server: Kind::Wsray };
+    if let Some(reason) = pair.missing() {
+        support::skip!(reason);
+    }
+    let link = Link::default();
+    let server = Server::start(pair.server, &link);
+    let tap = Tap::before(server.port);
+    let client = Client::start_with(pair.client, &link, tap.port, |config| {
+        config["outbounds"][0]["packet_encoding"] = json!("xudp");
+    });
+    let origins = [UdpEcho::start(), UdpEcho::start(), UdpEcho::start()];
+    let association = Association::open(client.socks).unwrap();
+    for round in 0..3 {
+        for (seed, origin) in (1..).zip(&origins) {
+            let payload = pattern(1000 + round, seed);
+            association.send(origin.address.into(), &payload).unwrap();
+            assert_eq!(association.receive().unwrap(), (payload, origin.address.to_string()));
+        }
+    }
+    assert_eq!(tap.count(), 1);
+}
+
+/// An origin that counts its open connections.
+struct Watched {
+    address: std::net::SocketAddr,
+    open: std::sync::Arc<std::sync::atomic::AtomicUsize>,
+}
+
+impl Watched {
+    fn start(serve: fn(std::net::TcpStream)) -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let open = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let count = std::sync::Arc::clone(&open);
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let count = std::sync::Arc::clone(&count);
+                count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                thread::spawn(move || {
+                    serve(stream);
+                    count.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
+                });
+            }
+        });
+        Self { address, open }
+    }
+
+    fn open(&self) -> usize {
+        self.open.load(std::sync::atomic::Ordering::SeqCst)
+    }
+
+    fn read_all(mut stream: std::net::TcpStream) {
+        drop(std::io::copy(&mut stream, &mut std::io::sink()));
+    }
+
+    fn wait(stream: std::net::TcpStream) {
+        thread::sleep(Duration::from_secs(40));
+        drop(stream);
+    }
+}
