@@ -39,6 +39,7 @@ use crate::{
     stream::Pool,
     vmess::EndMark,
     session::Sniffing,
+    session::Sniffing,
     transport::{Acceptor, Connector, TlsDial, client_config, server_config, server_name},
 };
 

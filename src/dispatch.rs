@@ -1,7 +1,6 @@
 //! Brings a session and an outbound together: route, connect, relay, one line at the end.
 
 use std::{
-    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -51,18 +50,22 @@ impl Dispatcher {
 
     /// Runs a session to its end.
     pub async fn run(&self, mut session: Session, mut inbound: BoxEndpoint) {
-        let mut heard = None;
-        if let Some(sniffing) = session.sniffing.filter(|_| session.network == Network::Tcp) {
+        let mut heard = session.said.take();
+        let sniffing = session.sniffing.filter(|_| session.network == Network::Tcp);
+        if heard.is_none() && sniffing.is_some() {
             match Box::pin(overhear(inbound, &self.pool)).await {
                 Ok((overheard, sniffed)) => {
-                    session.learn(&sniffed, sniffing);
-                    heard = Some(sniffed);
+                    heard = Some(Box::new(sniffed));
                     inbound = Box::new(overheard);
                 }
                 Err(cut) => return self.log.debug(Some(session.id), "dispatch", format_args!("cut while sniffing: {cut}")),
             }
         }
-        let outbound = &self.outbounds[Box::pin(self.route(&session, heard.as_ref())).await];
+        if let (Some(heard), Some(sniffing)) = (&heard, sniffing) {
+            session.learn(heard, sniffing);
+        }
+        let outbound = &self.outbounds[Box::pin(self.route(&session, heard.as_deref())).await];
+        drop(heard); // The session may be long.
         self.tell_accepted(&session, outbound);
         let started = Instant::now();
         match Box::pin(outbound.connect(&session, &mut *inbound)).await {
@@ -109,8 +112,8 @@ impl Dispatcher {
         let mut decision = self.router.route(&facts);
         let found: Vec<_>;
         if decision == Decision::NeedIps {
-            let addresses = resolve(&session.target).await.unwrap_or_default();
-            found = addresses.iter().map(SocketAddr::ip).collect();
+            let looked_up = timeout(LOOKUP_TIMEOUT, resolve(&session.target)).await;
+            found = looked_up.into_iter().flatten().flatten().map(|address| address.ip()).collect();
             facts.resolved = Some(&found);
             decision = self.router.route(&facts);
         }
@@ -178,6 +181,10 @@ impl Dispatcher {
         }
     }
 }
+
+/// How long a name may be looked up for rules on addresses; they fail for it then. As long as the system waits for its
+/// first name server (`resolv.conf(5)`).
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long telling a peer that there is nothing may take.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);

@@ -28,6 +28,8 @@ pub struct Session {
     pub sniffing: Option<Sniffing>,
     /// The name that was overheard, where only rules may use it.
     pub overheard: Option<Box<str>>,
+    /// The application's first words, where the inbound itself understood them.
+    pub said: Option<Box<Sniffed>>,
 }
 
 /// What is done with a name that an application's first words hold.
@@ -49,10 +51,12 @@ impl Session {
             Network::Udp => wsray_route::Network::Udp,
         };
         let mut facts = Facts::new(network, self.target.port);
-        match (&self.overheard, &self.target.address) {
-            (Some(name), _) => facts.domain = Some(name),
-            (None, Address::Domain(domain)) => facts.domain = Some(domain.as_str()),
-            (None, Address::Ip(ip)) => facts.ip = Some(*ip),
+        match &self.target.address {
+            Address::Domain(domain) => facts.domain = Some(domain.as_str()),
+            Address::Ip(ip) => facts.ip = Some(*ip),
+        }
+        if let Some(name) = &self.overheard {
+            facts.domain = Some(name);
         }
         facts.source = Some(self.source);
         facts.user = self.user.as_deref();

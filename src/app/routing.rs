@@ -46,7 +46,7 @@ impl AssetFolders {
 ///
 /// # Errors
 /// Every list that cannot be had.
-pub fn build_router(routing: &Routing, folders: &AssetFolders) -> Result<Router, Vec<Diagnostic>> {
+pub(super) fn build_router(routing: &Routing, folders: &AssetFolders) -> Result<Router, Vec<Diagnostic>> {
     let mut files = Files { folders, read: HashMap::new() };
     let mut wrong = Vec::new();
     let mut rules = Vec::new();

@@ -90,6 +90,7 @@ impl Common {
             target,
             sniffing: self.sniffing,
             overheard: None,
+            said: None,
         }
     }
 

@@ -13,6 +13,7 @@ pub mod apps;
 pub mod certificate;
 pub mod config;
 pub mod front;
+pub mod geo;
 pub mod node;
 pub mod origin;
 pub mod raw;

@@ -6,7 +6,8 @@ pub mod wire;
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{net::TcpStream, time::timeout};
-use wsray_vmess::Network;
+use wsray_route::{Rest, Sniffed, sniff};
+use wsray_vmess::{Network, Target};
 use wsray_ws::Step;
 
 use self::{
@@ -45,6 +46,15 @@ enum Refusal {
     Credentials { given: bool },
 }
 
+/// What a client asked for.
+struct Opened {
+    inbound: BoxEndpoint,
+    user: Option<Arc<str>>,
+    target: Target,
+    /// What a plain request says, for rules on its attributes.
+    said: Option<Box<Sniffed>>,
+}
+
 /// How much of a request is read at once.
 const READ: usize = 8 * 1024;
 
@@ -52,20 +62,18 @@ impl HttpInbound {
     /// Serves one connection to its end.
     pub async fn connection(&self, tcp: TcpStream, peer: SocketAddr) {
         let opened = timeout(self.common.handshake, Box::pin(self.open(tcp))).await;
-        let (inbound, user, request) = match opened {
+        let Opened { inbound, user, target, said } = match opened {
             Ok(Ok(opened)) => opened,
             Ok(Err(Refusal::Eof)) | Err(_) => return,
             Ok(Err(refusal)) => return self.common.tell_refused("refused HTTP clients", "http", peer, &refusal),
         };
-        let mut session = self.common.session(peer, user, Network::Tcp, request);
+        let mut session = self.common.session(peer, user, Network::Tcp, target);
         session.idle_timeout = self.idle_timeout;
+        session.said = said;
         self.common.dispatcher.run(session, inbound).await;
     }
 
-    async fn open(
-        &self,
-        tcp: TcpStream,
-    ) -> Result<(BoxEndpoint, Option<Arc<str>>, wsray_vmess::Target), Refusal> {
+    async fn open(&self, tcp: TcpStream) -> Result<Opened, Refusal> {
         let mut socket = Socket::new(tcp)?;
         let mut ahead = Vec::new();
         let request = match self.read(&mut socket, &mut ahead).await {
@@ -82,14 +90,17 @@ impl HttpInbound {
             return Err(Refusal::Credentials { given });
         };
         let pool = Arc::clone(&self.pool);
-        let inbound: BoxEndpoint = match request.kind {
+        let (inbound, said): (BoxEndpoint, _) = match request.kind {
             Kind::Connect => {
                 socket.write_all(wire::CONNECTION_ESTABLISHED).await?;
-                Box::new(Plain::new(socket, pool, ahead))
+                (Box::new(Plain::new(socket, pool, ahead)), None)
             }
-            Kind::Forward { head, body } => Box::new(OneRequest::new(socket, pool, head, body, &ahead)),
+            Kind::Forward { head, body } => {
+                let said = Box::new(sniff(&head, Rest::Over));
+                (Box::new(OneRequest::new(socket, pool, head, body, &ahead)), Some(said))
+            }
         };
-        Ok((inbound, user, request.target))
+        Ok(Opened { inbound, user, target: request.target, said })
     }
 
     async fn read(&self, socket: &mut Socket, ahead: &mut Vec<u8>) -> Result<Request, Refusal> {
