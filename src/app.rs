@@ -39,7 +39,6 @@ use crate::{
     stream::Pool,
     vmess::EndMark,
     session::Sniffing,
-    session::Sniffing,
     transport::{Acceptor, Connector, TlsDial, client_config, server_config, server_name},
 };
 
