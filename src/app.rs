@@ -15,7 +15,9 @@ use std::{
 };
 
 use tokio::{net::TcpListener, task::JoinSet};
-use wsray_config::{ClientStream, Config, Diagnostic, InboundProtocol, OutboundProtocol, ServerStream};
+use wsray_config::{
+    ClientStream, Config, Diagnostic, ForwardedTrust, Heartbeat, InboundProtocol, OutboundProtocol, ServerStream,
+};
 use wsray_vmess::{CmdKey, Replay, Target, Users};
 use wsray_ws::{
     ClientOptions, ServerOptions,
@@ -33,13 +35,13 @@ use crate::{
         socks::{SocksInbound, SocksUdp},
         vmess::{UserName, VmessInbound},
     },
-    mux::Quota,
     observe::Log,
+    mux::Quota,
     outbound::{Freedom, Outbound, OutboundKind, VmessOutbound, VmessServer, VmessUser},
+    session::Sniffing,
     stream::Pool,
     vmess::EndMark,
-    session::Sniffing,
-    transport::{Acceptor, Connector, TlsDial, client_config, server_config, server_name},
+    transport::{Acceptor, Connector, TlsDial, Trust, client_config, server_config, server_name},
 };
 
 /// A program that is ready to listen: certificates are read, nothing is bound.
@@ -160,6 +162,7 @@ fn build_inbound(
         InboundProtocol::Vmess(vmess) => Inbound::Vmess(Box::new(VmessInbound {
             common: common(0),
             acceptor: build_acceptor(&vmess.stream, pool)?,
+            disbelieved: AtomicU64::new(0),
             users: Users::new(vmess.users.iter().map(|user| user.id)),
             names: vmess.users.iter().map(user_name).collect(),
             replay: Mutex::new(Replay::new()),
@@ -205,8 +208,17 @@ fn build_acceptor(stream: &ServerStream, pool: Arc<Pool>) -> Result<Acceptor, Di
             .ws
             .as_ref()
             .map(|ws| ServerOptions { path: ws.path.clone(), early_data: ws.early_data.clone() }),
+        trust: stream.ws.as_ref().map_or(Trust::Nobody, |ws| trust(&ws.forwarded)),
+        heartbeat: stream.ws.as_ref().map_or(Heartbeat::Off, |ws| ws.heartbeat),
         pool,
     })
+}
+
+fn trust(config: &ForwardedTrust) -> Trust {
+    match config {
+        ForwardedTrust::Nobody => Trust::Nobody,
+        ForwardedTrust::ThisMachineAnd(networks) => Trust::this_machine_and(networks.iter().copied()),
+    }
 }
 
 fn build_outbound(config: &wsray_config::Outbound, pool: &Arc<Pool>) -> Result<Outbound, Diagnostic> {
@@ -267,6 +279,7 @@ fn build_connector(
         server: Target { address: server.address.clone(), port: server.port.get() },
         tls: tls.transpose()?,
         ws,
+        heartbeat: stream.ws.as_ref().map_or(Heartbeat::Off, |ws| ws.heartbeat),
         pool: Arc::clone(pool),
     })
 }

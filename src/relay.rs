@@ -283,17 +283,32 @@ impl Relay {
     ) -> Poll<Ending> {
         loop {
             let deadline = self.deadline(inbound, outbound);
-            if deadline < idle.deadline() {
-                idle.as_mut().reset(deadline);
+            let wake = self.next_beat(inbound, outbound).map_or(deadline, |beat| beat.min(deadline));
+            if wake < idle.deadline() {
+                idle.as_mut().reset(wake);
             }
             ready!(idle.as_mut().poll(cx));
-            if Instant::now() >= deadline {
+            let now = Instant::now();
+            if now >= deadline {
                 let half_open = !(self.up.is_flowing() && self.down.is_flowing());
                 let delivered = !self.waits_for_sink();
                 return Poll::Ready(if half_open && delivered { Ending::Complete } else { Ending::Idle });
             }
-            idle.as_mut().reset(deadline);
+            if let Err(cut) = beat(cx, inbound, self.moved, now) {
+                return Poll::Ready(Ending::Cut(Whose::Inbound, cut));
+            }
+            if let Err(cut) = beat(cx, outbound, self.moved, now) {
+                return Poll::Ready(Ending::Cut(Whose::Outbound, cut));
+            }
+            let wake = self.next_beat(inbound, outbound).map_or(deadline, |beat| beat.min(deadline));
+            idle.as_mut().reset(wake);
         }
+    }
+
+    /// When a side wants to ping its peer.
+    fn next_beat(&self, inbound: &dyn Endpoint, outbound: &dyn Endpoint) -> Option<Instant> {
+        let beats = [inbound.next_beat(self.moved), outbound.next_beat(self.moved)];
+        beats.into_iter().flatten().min()
     }
 
     /// Whether a side has not taken yet what it was given.
@@ -311,6 +326,16 @@ impl Relay {
         };
         self.moved + wait.unwrap_or(self.timeouts.both)
     }
+}
+
+/// Lets a side ping its peer if its time has come.
+fn beat(cx: &mut Context<'_>, side: &mut dyn Endpoint, moved: Instant, now: Instant) -> Result<(), Cut> {
+    if side.next_beat(moved).is_some_and(|beat| beat <= now) {
+        side.beat()?;
+        // That it failed is seen by who reads or sends.
+        let _ = side.poll_flush(cx);
+    }
+    Ok(())
 }
 
 /// How long a goodbye may take.

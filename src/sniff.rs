@@ -94,6 +94,14 @@ impl Endpoint for Overheard {
         self.inner.half_open_limit()
     }
 
+    fn next_beat(&self, moved: Instant) -> Option<Instant> {
+        self.inner.next_beat(moved)
+    }
+
+    fn beat(&mut self) -> Result<(), Cut> {
+        self.inner.beat()
+    }
+
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.inner.poll_gone(cx)
     }

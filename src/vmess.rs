@@ -13,6 +13,7 @@ use std::{
 };
 
 use rand::Rng;
+use tokio::time::Instant;
 use wsray_vmess::{
     ChunkOpener, ChunkSealer, Command, CryptoError, Direction, Options, Progress, RESPONSE_LEN, Request,
     ResponseError, Secrets, Step, open_response, seal_response,
@@ -369,6 +370,14 @@ impl Endpoint for VmessStream {
             Peer::MayNot => Some(HALF_OPEN_LIMIT),
             Peer::WaitsForClose => Some(V2RAY_HALF_OPEN),
         }
+    }
+
+    fn next_beat(&self, moved: Instant) -> Option<Instant> {
+        self.channel.next_beat(moved)
+    }
+
+    fn beat(&mut self) -> Result<(), Cut> {
+        self.channel.beat()
     }
 
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {

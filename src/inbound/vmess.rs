@@ -2,8 +2,11 @@
 
 use std::{
     future::poll_fn,
-    net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use tokio::{
@@ -19,7 +22,7 @@ use super::Common;
 use crate::{
     mux::{Driver, Opened, Quota, SERVER_IDLE},
     stream::SMALL_BYTES,
-    transport::{Acceptor, Channel},
+    transport::{Acceptor, Channel, Told},
     vmess::{NORMAL_CLOSE, VmessStream, unix_seconds},
 };
 
@@ -30,6 +33,8 @@ pub struct VmessInbound {
     pub common: Common,
     /// How connections become streams.
     pub acceptor: Acceptor,
+    /// Connections whose peers named a client and were not believed.
+    pub disbelieved: AtomicU64,
     /// Their keys, in the order of `names`.
     pub users: Users,
     /// Email and level of each user.
@@ -77,7 +82,9 @@ impl VmessInbound {
     /// Serves one connection: one deadline from here to a known user.
     pub async fn connection(&self, tcp: TcpStream, peer: SocketAddr) {
         let deadline = Instant::now() + self.common.handshake;
-        let Some((source, channel, user, request)) = Box::pin(self.open(tcp, peer, deadline)).await else { return };
+        let Some((source, channel, user, request)) = Box::pin(self.open(tcp, peer, deadline)).await else {
+            return;
+        };
         let command = request.command.clone();
         let Ok(stream) = VmessStream::server(channel, &request) else { return };
         drop(request);
@@ -142,6 +149,7 @@ impl VmessInbound {
             Err(_) => return None,
         };
         let (mut channel, source) = (accepted.channel, accepted.source);
+        self.tell_disbelieved(source.ip(), accepted.told);
         let read = timeout_at(deadline, self.read_request(&mut channel)).await;
         let refusal = match read.unwrap_or(Err(Refusal::Incomplete)) {
             Ok((user, request)) => return Some((source, channel, user, request)),
@@ -151,6 +159,30 @@ impl VmessInbound {
         self.common.tell_refused("refused VMess clients", "vmess", source, &refusal);
         drain(channel, deadline).await;
         None
+    }
+
+    /// Tells of the first peer that was not believed, of the tenth, the hundredth, and so on.
+    fn tell_disbelieved(&self, peer: IpAddr, told: Told) {
+        let (header, why) = match told {
+            Told::Nothing | Told::Client(_) => return,
+            Told::Stranger(header) => (
+                header,
+                "only this machine and the networks in sockopt.trustedXForwardedFor may say who the client is: if this \
+                 is your own proxy, write its address there",
+            ),
+            Told::Malformed(header) => {
+                (header, "it holds no address: check what the proxy in front writes there")
+            }
+        };
+        let count = self.disbelieved.fetch_add(1, Ordering::Relaxed) + 1;
+        if count == 10_u64.pow(count.ilog10()) {
+            let log = &self.common.dispatcher.log;
+            log.warning(
+                None,
+                "transport",
+                format_args!("{header} of {peer} is ignored ({count} so far): {why}"),
+            );
+        }
     }
 
     async fn read_request(&self, channel: &mut Channel) -> Result<(UserIndex, Request), Refusal> {

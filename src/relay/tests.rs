@@ -43,6 +43,11 @@ struct State {
     closed: bool,
     gone: bool,
     half_open_limit: Option<Duration>,
+    /// It wants to ping when nothing has moved for so long, and how often it did.
+    pings_after: Option<Duration>,
+    pinged: Vec<Instant>,
+    /// Its peer is found to be gone at this ping.
+    dead_at: Option<usize>,
     reads: u32,
     wakers: Vec<Waker>,
 }
@@ -61,6 +66,9 @@ impl Side {
             closed: false,
             gone: false,
             half_open_limit: None,
+            pings_after: None,
+            pinged: Vec::new(),
+            dead_at: None,
             reads: 0,
             wakers: Vec::new(),
         })))
@@ -151,6 +159,18 @@ impl Endpoint for Side {
 
     fn half_open_limit(&self) -> Option<Duration> {
         self.state().half_open_limit
+    }
+
+    fn next_beat(&self, moved: Instant) -> Option<Instant> {
+        let state = self.state();
+        Some(state.pinged.last().map_or(moved, |&last| last.max(moved)) + state.pings_after?)
+    }
+
+    fn beat(&mut self) -> Result<(), Cut> {
+        let mut state = self.state();
+        state.pinged.push(Instant::now());
+        state.answer = true;
+        if state.dead_at == Some(state.pinged.len()) { Err(Cut::Unfinished("scripted")) } else { Ok(()) }
     }
 
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -451,4 +471,58 @@ async fn endless_upload_does_not_starve_the_download_or_other_tasks() {
     assert!(left > UPLOADS / 2, "{} batches in one go", UPLOADS - left);
     let (outcome, _) = session.end().await;
     assert_eq!((outcome.up, outcome.down), (u64::from(UPLOADS) + 1, 1));
+}
+
+/// Seconds from the start to each ping.
+fn pings(side: &Side, started: Instant) -> Vec<u64> {
+    side.state().pinged.iter().map(|ping| ping.duration_since(started).as_secs()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn idle_side_pings_and_is_flushed_until_the_session_is_given_up() {
+    let session = Session::with(FirstPayload::default(), TIMEOUTS, |_, outbound| {
+        outbound.pings_after = Some(Duration::from_secs(25));
+    })
+    .await;
+    let (outbound, started) = (session.outbound.clone(), session.started);
+    tokio::time::sleep(Duration::from_secs(26)).await;
+    assert!(!outbound.state().answer, "the ping is still queued");
+    let (outcome, after) = session.end().await;
+    assert!(matches!(outcome.ending, Ending::Idle), "{:?}", outcome.ending);
+    assert_eq!(after.as_secs(), 300, "pings are no payload");
+    assert_eq!(pings(&outbound, started), (1..12).map(|n| 25 * n).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn side_on_which_payload_moves_is_not_pinged() {
+    let session = Session::with(FirstPayload::default(), TIMEOUTS, |inbound, outbound| {
+        inbound.pings_after = Some(Duration::from_secs(25));
+        outbound.pings_after = Some(Duration::from_secs(25));
+    })
+    .await;
+    for _ in 0..10 {
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        session.inbound.says(Item::Data(b"x")).await;
+    }
+    let (inbound, outbound, started) = (session.inbound.clone(), session.outbound.clone(), session.started);
+    assert_eq!(pings(&outbound, started), []);
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!((pings(&inbound, started), pings(&outbound, started)), (vec![225], vec![225]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn side_whose_peer_is_gone_is_cut_for_both() {
+    for dead in [Whose::Inbound, Whose::Outbound] {
+        let session = Session::with(FirstPayload::default(), TIMEOUTS, |inbound, outbound| {
+            let side = if dead == Whose::Inbound { inbound } else { outbound };
+            side.pings_after = Some(Duration::from_secs(25));
+            side.dead_at = Some(4);
+        })
+        .await;
+        let (inbound, outbound) = (session.inbound.clone(), session.outbound.clone());
+        let (outcome, after) = session.end().await;
+        assert!(matches!(outcome.ending, Ending::Cut(whose, _) if whose == dead), "{:?}", outcome.ending);
+        assert_eq!(after.as_secs(), 100);
+        assert!(inbound.state().aborted && outbound.state().aborted, "the application must see a reset");
+    }
 }

@@ -16,6 +16,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::time::Instant;
+
 /// What one read brought.
 #[derive(Debug)]
 pub enum Read {
@@ -86,6 +88,19 @@ pub trait Endpoint: Send {
     /// understand, waits for us.
     fn half_open_limit(&self) -> Option<Duration> {
         None
+    }
+
+    /// When to call [`Endpoint::beat`], if payload last moved at `moved`; `None`: never.
+    fn next_beat(&self, _moved: Instant) -> Option<Instant> {
+        None
+    }
+
+    /// Its time has come: queues what keeps the way to the peer open. Flush afterwards.
+    ///
+    /// # Errors
+    /// When the peer has been silent for so long that it is gone.
+    fn beat(&mut self) -> Result<(), Cut> {
+        Ok(())
     }
 
     /// After a read has returned [`Read::End`]: ready when the peer cannot be reached any more either.

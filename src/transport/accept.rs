@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -12,8 +12,8 @@ use tokio::{net::TcpStream, time::timeout};
 use wsray_ws::{Refusal, RefusalReason, RequestError, Role, ServerOptions, Step};
 
 use super::{
-    Channel, HandshakeError, Socket,
-    proxy_protocol::{self, ProxyProtocolError},
+    Channel, HandshakeError, Socket, Told, Trust,
+    proxy_protocol::{self, Header, ProxyProtocolError},
     tls::Tls,
 };
 use crate::stream::Pool;
@@ -27,6 +27,10 @@ pub struct Acceptor {
     pub tls: Option<Arc<ServerConfig>>,
     /// WebSocket, if configured.
     pub ws: Option<ServerOptions>,
+    /// Who may say who the client is, in a request's headers.
+    pub trust: Trust,
+    /// When clients are pinged over WebSocket.
+    pub heartbeat: wsray_config::Heartbeat,
     /// Where buffers come from.
     pub pool: Arc<Pool>,
 }
@@ -35,8 +39,10 @@ pub struct Acceptor {
 pub struct Accepted {
     /// The stream.
     pub channel: Channel,
-    /// The client's address: from the PROXY protocol header, else the peer's.
+    /// The client's address: from a trusted peer's headers, else from the PROXY protocol header, else the peer's.
     pub source: SocketAddr,
+    /// What the request's headers said about that.
+    pub told: Told,
     /// The request held what looks like early data where this inbound takes none, so the stream's start is missing.
     pub misses_early_data: bool,
 }
@@ -113,30 +119,49 @@ impl Acceptor {
     /// [`AcceptError`]; the peer has got its answer and the connection can be dropped.
     pub async fn accept(&self, tcp: TcpStream, peer: SocketAddr) -> Result<Accepted, AcceptError> {
         let mut channel = Channel::new(Socket::new(tcp)?, Arc::clone(&self.pool));
-        let mut source = peer;
+        // Whom the PROXY protocol names is the peer of all that follows.
+        let (mut peer, mut speaker) = (peer, peer.ip());
         if self.proxy_protocol {
             let header = timeout(PROXY_HEADER_TIMEOUT, read_proxy_header(&mut channel)).await;
             let limit = PROXY_HEADER_TIMEOUT;
-            let header = header.map_err(|_| AcceptError::Timeout { what: "PROXY protocol header", limit })??;
-            source = header.source().unwrap_or(peer);
+            let header =
+                header.map_err(|_| AcceptError::Timeout { what: "PROXY protocol header", limit })??;
+            if let Some(source) = header.source() {
+                (peer, speaker) = (source, source.ip());
+            } else if let Header::Unix { .. } = header {
+                speaker = IpAddr::V4(Ipv4Addr::LOCALHOST);
+            }
         }
-        let upgraded = timeout(HEAD_TIMEOUT, self.secure_and_upgrade(&mut channel)).await;
-        let misses_early_data =
+        let upgraded = timeout(HEAD_TIMEOUT, self.secure_and_upgrade(&mut channel, speaker)).await;
+        let Upgraded { told, misses_early_data } =
             upgraded.map_err(|_| AcceptError::Timeout { what: "whole request", limit: HEAD_TIMEOUT })??;
-        Ok(Accepted { channel, source, misses_early_data })
+        let source = if let Told::Client(client) = told { client } else { peer };
+        Ok(Accepted { channel, source, told, misses_early_data })
     }
 
-    /// Whether early data was missed.
-    async fn secure_and_upgrade(&self, channel: &mut Channel) -> Result<bool, AcceptError> {
+    /// `speaker` is who sends the request.
+    async fn secure_and_upgrade(
+        &self,
+        channel: &mut Channel,
+        speaker: IpAddr,
+    ) -> Result<Upgraded, AcceptError> {
         if let Some(config) = &self.tls {
             let tls = Tls::server(Arc::clone(config)).map_err(|error| AcceptError::Tls(error.into()))?;
             channel.handshake(tls).await.map_err(AcceptError::Tls)?;
         }
-        match &self.ws {
-            Some(options) => upgrade(channel, options).await,
-            None => Ok(false),
-        }
+        let Some(options) = &self.ws else {
+            return Ok(Upgraded { told: Told::Nothing, misses_early_data: false });
+        };
+        let upgraded = upgrade(channel, options, &self.trust, speaker).await?;
+        channel.keep_alive(self.heartbeat);
+        Ok(upgraded)
     }
+}
+
+/// What a request held beside the stream.
+struct Upgraded {
+    told: Told,
+    misses_early_data: bool,
 }
 
 /// Reads the header; what came behind it stays in the channel.
@@ -154,8 +179,13 @@ async fn read_proxy_header(channel: &mut Channel) -> Result<proxy_protocol::Head
     }
 }
 
-/// Reads the request and answers it. Whether it held early data that nobody read.
-async fn upgrade(channel: &mut Channel, options: &ServerOptions) -> Result<bool, AcceptError> {
+/// Reads the request and answers it.
+async fn upgrade(
+    channel: &mut Channel,
+    options: &ServerOptions,
+    trust: &Trust,
+    speaker: IpAddr,
+) -> Result<Upgraded, AcceptError> {
     let mut head = Vec::new();
     loop {
         if channel.read_some(&mut head).await? == 0 {
@@ -178,7 +208,8 @@ async fn upgrade(channel: &mut Channel, options: &ServerOptions) -> Result<bool,
             Ok(accepted) => {
                 channel.write_all(&accepted.response).await?;
                 channel.upgrade(Role::Server, head, accepted.early_data);
-                return Ok(accepted.looks_like_unread_early_data);
+                let told = trust.told(speaker, |name| request.values(name).collect());
+                return Ok(Upgraded { told, misses_early_data: accepted.looks_like_unread_early_data });
             }
             Err(Refusal { response, reason }) => {
                 channel.write_all(&response).await?;

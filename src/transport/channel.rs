@@ -18,6 +18,7 @@ use wsray_ws::{Control, Decoder, End, PingQueue, Role};
 
 use super::{
     Socket,
+    heartbeat::{Beat, Heartbeat, Link},
     tls::{Opened, Tls},
 };
 use crate::stream::{Batch, Cut, LARGE_BYTES, Pool, SMALL_BYTES};
@@ -41,6 +42,8 @@ pub struct Channel {
     goodbye: Goodbye,
     /// The last read filled its buffer: lend a large one.
     bulk: bool,
+    /// The last read found nothing: we wait for the peer.
+    listens: bool,
 }
 
 /// WebSocket on a channel.
@@ -48,6 +51,7 @@ struct Ws {
     role: Role,
     decoder: Decoder,
     ticked: Instant,
+    heartbeat: Heartbeat,
 }
 
 /// How far we are with closing.
@@ -109,6 +113,7 @@ impl Channel {
             end: None,
             goodbye: Goodbye::NotSaid,
             bulk: false,
+            listens: false,
         }
     }
 
@@ -125,9 +130,50 @@ impl Channel {
     /// From here on frames are spoken. `ahead` came behind the peer's head, `early` is the first of its stream.
     pub fn upgrade(&mut self, role: Role, ahead: Vec<u8>, early: Vec<u8>) {
         let decoder = Decoder::new(role, wsray_ws::Limits::default());
-        self.ws = Some(Ws { role, decoder, ticked: Instant::now() });
+        let now = Instant::now();
+        let heartbeat = Heartbeat::new(wsray_config::Heartbeat::Off, now);
+        self.ws = Some(Ws { role, decoder, ticked: now, heartbeat });
         self.ahead = snug(ahead);
         self.unread_stream(early);
+    }
+
+    /// Frames are spoken, and from here on this is when the peer is pinged.
+    pub fn keep_alive(&mut self, wanted: wsray_config::Heartbeat) {
+        if let Some(ws) = &mut self.ws {
+            ws.heartbeat = Heartbeat::new(wanted, Instant::now());
+        }
+    }
+
+    /// When to call [`Channel::beat`], if payload last moved at `moved`; `None`: never.
+    pub fn next_beat(&self, moved: Instant) -> Option<Instant> {
+        let ws = self.ws.as_ref().filter(|_| self.goodbye == Goodbye::NotSaid)?;
+        ws.heartbeat.next(moved)
+    }
+
+    /// It is time to ping, which [`Channel::poll_flush`] sends.
+    ///
+    /// # Errors
+    /// When the peer has answered nothing for so long that it is gone.
+    pub fn beat(&mut self) -> Result<(), Cut> {
+        let link = match (&self.outgoing, self.listens) {
+            (Some(_), _) => Link::Writing,
+            _ if !self.control.is_empty() => Link::Writing,
+            (None, true) => Link::Listening,
+            (None, false) => Link::Unread,
+        };
+        let Some(ws) = &mut self.ws else { return Ok(()) };
+        match ws.heartbeat.beat(Instant::now(), link) {
+            Beat::Wait => Ok(()),
+            Beat::Ping => {
+                let mut frame = Vec::new();
+                wsray_ws::control(Control::Ping, &[], mask_key(ws.role), &mut frame);
+                self.queue_wire(&frame)
+            }
+            Beat::Dead { unanswered } => {
+                let reason = format!("the connection is dead: {unanswered} pings went unanswered");
+                Err(Cut::protocol("WebSocket", reason))
+            }
+        }
     }
 
     /// Whether frames are spoken.
@@ -164,7 +210,9 @@ impl Channel {
                 if self.end.is_some() {
                     return Poll::Ready(Ok(None));
                 }
+                self.listens = true;
                 ready!(self.socket.poll_readable(cx))?;
+                self.listens = false;
                 match self.try_receive(room) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
                     received => received?,
@@ -204,11 +252,12 @@ impl Channel {
     /// When TLS cannot send any more.
     pub fn send(&mut self, mut batch: Batch) -> Result<(), Cut> {
         debug_assert!(self.outgoing.is_none() && self.control.is_empty());
-        if let Some(ws) = &self.ws {
+        if let Some(ws) = &mut self.ws {
             let (bytes, ranges) = batch.parts();
             for range in ranges {
                 *range = wsray_ws::seal(bytes, range.clone(), mask_key(ws.role));
             }
+            ws.heartbeat.sent(batch.len());
         }
         if let Some(tls) = &mut self.tls {
             let mut sealed = self.pool.batch(Tls::sealed_len(batch.len(), batch.ranges().len()));
@@ -333,6 +382,8 @@ impl Channel {
         let read = self.socket.try_read(&mut [IoSliceMut::new(space)])?;
         if read == 0 {
             self.end = Some(ChannelEnd::Eof);
+        } else if let Some(ws) = &mut self.ws {
+            ws.heartbeat.heard();
         }
         self.bulk = if self.bulk { read > SMALL_BYTES } else { read == space.len() };
         Ok(read)
@@ -421,6 +472,9 @@ impl Channel {
     }
 
     fn answer(&mut self, pings: &mut PingQueue, role: Role) {
+        if let Some(ws) = self.ws.as_mut().filter(|_| !pings.is_empty()) {
+            ws.heartbeat.answered(Instant::now());
+        }
         while let Some(payload) = pings.pop() {
             if self.control.len() > MAX_CONTROL_BYTES || self.goodbye != Goodbye::NotSaid {
                 return;
@@ -444,7 +498,11 @@ impl Ws {
             self.ticked = Instant::now();
             self.decoder.tick();
         }
-        self.decoder.decode(fresh, pings)
+        let decoded = self.decoder.decode(fresh, pings);
+        if decoded.ponged {
+            self.heartbeat.ponged();
+        }
+        decoded
     }
 }
 

@@ -1,12 +1,6 @@
 //! From an address to a stream: TCP, then TLS, then the WebSocket upgrade.
 
-use std::{
-    borrow::Cow,
-    io,
-    net::SocketAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{borrow::Cow, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use rand::RngExt;
 use rustls::{ClientConfig, pki_types::ServerName};
@@ -29,6 +23,8 @@ pub struct Connector {
     pub tls: Option<TlsDial>,
     /// WebSocket, if configured.
     pub ws: Option<ClientOptions>,
+    /// When the server is pinged over WebSocket.
+    pub heartbeat: wsray_config::Heartbeat,
     /// Where buffers come from.
     pub pool: Arc<Pool>,
 }
@@ -155,7 +151,10 @@ impl Connector {
     ) -> Result<usize, ConnectError> {
         let Some(options) = &self.ws else { return Ok(0) };
         let upgraded = timeout_at(deadline, upgrade(channel, options, first)).await;
-        upgraded.map_err(|_| ConnectError::Timeout { stage: "the upgrade", limit: HANDSHAKE_TIMEOUT })?
+        let late = |_| ConnectError::Timeout { stage: "the upgrade", limit: HANDSHAKE_TIMEOUT };
+        let early = upgraded.map_err(late)??;
+        channel.keep_alive(self.heartbeat);
+        Ok(early)
     }
 
     /// Whether the upgrade request should wait for the first payload.
@@ -164,7 +163,11 @@ impl Connector {
     }
 }
 
-async fn upgrade(channel: &mut Channel, options: &ClientOptions, first: &[u8]) -> Result<usize, ConnectError> {
+async fn upgrade(
+    channel: &mut Channel,
+    options: &ClientOptions,
+    first: &[u8],
+) -> Result<usize, ConnectError> {
     let key = rand::rng().random();
     let (request, early) = options.request(key, first);
     channel.write_all(&request).await.map_err(ConnectError::Io)?;
@@ -193,7 +196,9 @@ async fn read_body(channel: &mut Channel, error: &ResponseError, mut head: Vec<u
     let ResponseError::Refused(refused) = error else { return String::new() };
     let start = refused.body_start_at;
     let more = async {
-        while head.len() < start + BODY_SHOWN && channel.read_some(&mut head).await.is_ok_and(|read| read > 0) {}
+        while head.len() < start + BODY_SHOWN && channel.read_some(&mut head).await.is_ok_and(|read| read > 0)
+        {
+        }
     };
     // Whatever came in time is shown.
     let _ = timeout(BODY_WAIT, more).await;
@@ -245,7 +250,8 @@ pub async fn connect_any(addresses: &[SocketAddr]) -> Result<TcpStream, ConnectE
             Err(_) => {}
         }
     }
-    Err(failed.unwrap_or(ConnectError::Resolve { name: String::new(), source: io::ErrorKind::NotFound.into() }))
+    Err(failed
+        .unwrap_or(ConnectError::Resolve { name: String::new(), source: io::ErrorKind::NotFound.into() }))
 }
 
 /// The pause before the next address is tried as well (RFC 8305 section 8).
@@ -267,4 +273,3 @@ fn interleaved(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
     out.extend(other);
     out
 }
-

@@ -4,6 +4,8 @@ mod accept;
 mod certificates;
 mod channel;
 mod connect;
+mod forwarded;
+mod heartbeat;
 mod plain;
 pub mod proxy_protocol;
 mod socket;
@@ -13,6 +15,7 @@ pub use accept::{AcceptError, Accepted, Acceptor};
 pub use certificates::{client_config, server_config, server_name};
 pub use channel::{CLOSE_LINGER, Channel, ChannelEnd, HandshakeError, Incoming};
 pub use connect::{ConnectError, Connector, HANDSHAKE_TIMEOUT, TlsDial, connect_any, resolve};
+pub use forwarded::{Told, Trust};
 pub use plain::Plain;
 pub use socket::Socket;
 #[cfg(test)]

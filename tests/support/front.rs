@@ -17,6 +17,11 @@ pub struct Front {
 
 /// nginx with TLS and the `location /ray` block as V2Ray's documents print it.
 pub fn nginx(backend: u16) -> Front {
+    nginx_with(backend, "")
+}
+
+/// The same with more lines in the block.
+pub fn nginx_with(backend: u16, more: &str) -> Front {
     let port = free_port();
     let directory = temporary_directory("nginx");
     let files = certificate::files();
@@ -45,6 +50,7 @@ http {{
             proxy_set_header Host $host;
             proxy_set_header X-Real-IP $remote_addr;
             proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+            {more}
         }}
     }}
 }}

@@ -314,8 +314,8 @@ pub(crate) const WS: &[Key] = &[
     key("earlyDataHeaderName", Read),
     key("useBrowserForwarding", Read),
     key("connectionReuse", Quiet),
-    key("parseXForwardedFor", Without("the access log shows the address of the proxy in front")),
-    key("heartbeatPeriod", Without("raise the idle timeout of the proxy in front")),
+    key("parseXForwardedFor", Read),
+    key("heartbeatPeriod", Read),
     key("serverName", Misplaced("move it into \"tlsSettings\"")),
 ];
 
@@ -379,7 +379,7 @@ pub(crate) const SOCKOPT: &[Key] = &[
     key("domainStrategy", Refused("remove it: the system resolves names")),
     key("addressPortStrategy", Refused("write the server's address and port")),
     key("V6Only", Refused("write the IPv6 address to listen on")),
-    key("trustedXForwardedFor", Without("the access log shows the address of the proxy in front")),
+    key("trustedXForwardedFor", Read),
     key("tcpFastOpen", Without(NOTHING_TO_DO)),
     key("tcpFastOpenQueueLength", Without(NOTHING_TO_DO)),
     key("tcpKeepAliveInterval", Without(NOTHING_TO_DO)),

@@ -266,7 +266,9 @@ pub(crate) const WS: &[Key] = &[
     key("maxEarlyData", Read),
     key("useBrowserForwarding", Read),
     key("earlyDataHeaderName", Read),
-    key("parseXForwardedFor", Without("the access log shows the address of the proxy in front")),
+    key("parseXForwardedFor", Read),
+    // Xray's; V2Ray 5 has none.
+    key("heartbeatPeriod", Read),
     key("headers", OtherDialect("write \"header\": [{ \"key\": \"Host\", \"value\": \"www.example.com\" }]")),
 ];
 

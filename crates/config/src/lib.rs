@@ -37,7 +37,8 @@ pub use model::{
 pub use nearest::nearest;
 pub use routing::{Condition, IpGroup, Placed, Routing, Rule, Sniffing};
 pub use stream::{
-    CertificatePair, ClientStream, ClientTls, ClientWs, Pem, PemSource, ServerStream, ServerTls, ServerWs,
+    CertificatePair, ClientStream, ClientTls, ClientWs, ForwardedTrust, Heartbeat, Pem, PemSource,
+    ServerStream, ServerTls, ServerWs,
 };
 
 /// A configuration's text, or one of several.

@@ -222,6 +222,11 @@ impl<'a> Node<'a> {
         }
     }
 
+    /// Whether it is a number below zero.
+    pub(crate) fn is_negative(&self) -> bool {
+        matches!(&self.tree.value, Value::Number(number) if number.starts_with('-'))
+    }
+
     pub(crate) fn is_list(&self) -> bool {
         matches!(self.tree.value, Value::List(_))
     }

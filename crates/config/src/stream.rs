@@ -1,5 +1,8 @@
 //! What carries VMess, as the program uses it: TCP, TLS, WebSocket.
 
+use std::num::NonZeroU32;
+
+use wsray_route::Cidr;
 use wsray_vmess::Address;
 use wsray_ws::{EarlyData, Headers, Path};
 
@@ -11,7 +14,7 @@ pub struct ServerStream {
     /// TLS; `None`: plaintext.
     pub tls: Option<ServerTls>,
     /// WebSocket; `None`: raw TCP (or raw TLS).
-    pub ws: Option<ServerWs>,
+    pub ws: Option<Box<ServerWs>>,
     /// Every connection must begin with a PROXY protocol header, before TLS.
     pub accept_proxy_protocol: bool,
 }
@@ -76,6 +79,30 @@ pub struct ServerWs {
     pub path: Path,
     /// Early data is understood in this place; the size limits nothing here. `None`: V2Ray's plain mode.
     pub early_data: Option<EarlyData>,
+    /// Who may say who the client is.
+    pub forwarded: ForwardedTrust,
+    /// When clients are pinged; [`Heartbeat::Off`] by default, as clients see to it.
+    pub heartbeat: Heartbeat,
+}
+
+/// From whom `X-Forwarded-For` and its like are believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ForwardedTrust {
+    /// From nobody: `parseXForwardedFor` is false.
+    Nobody,
+    /// From this machine, and from these networks.
+    ThisMachineAnd(Vec<Cidr>),
+}
+
+/// When the other end of a WebSocket is pinged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heartbeat {
+    /// Never.
+    Off,
+    /// When nothing has moved for a while.
+    WhenIdle,
+    /// Every so many seconds.
+    Every(NonZeroU32),
 }
 
 /// The `streamSettings` of an outbound.
@@ -120,6 +147,8 @@ pub struct ClientWs {
     pub headers: Headers,
     /// How early data is sent; `None`: not at all.
     pub early_data: Option<EarlyData>,
+    /// When the server is pinged; [`Heartbeat::WhenIdle`] by default.
+    pub heartbeat: Heartbeat,
     /// Dial through a browser tab. Not supported yet, so always `false`.
     pub browser_forwarding: bool,
 }

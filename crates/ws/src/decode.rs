@@ -57,6 +57,8 @@ impl PingQueue {
 pub struct Decoded {
     /// Where in the buffer the data stands, in order and without gaps; `0..0` when there is none.
     pub payload: Range<usize>,
+    /// Whether a pong was among the frames.
+    pub ponged: bool,
     /// Set when the stream has ended behind that data.
     pub end: Option<End>,
 }
@@ -89,12 +91,12 @@ impl Decoder {
     /// after it everything is dropped.
     pub fn decode(&mut self, buf: &mut [u8], pings: &mut PingQueue) -> Decoded {
         let mut at = 0;
-        let mut decoded = Decoded { payload: 0..0, end: None };
+        let mut decoded = Decoded { payload: 0..0, ponged: false, end: None };
         while let Some(piece) = self.frames.next(buf, &mut at) {
             match piece {
                 Piece::Data { range, key, .. } => append(buf, &mut decoded.payload, range, key),
                 Piece::Ping(payload) => pings.push(payload),
-                Piece::Pong(_) => {}
+                Piece::Pong(_) => decoded.ponged = true,
                 Piece::Close(code) => decoded.end = Some(End::Close(code)),
                 Piece::Violation(violation) => decoded.end = Some(End::Violation(violation)),
             }

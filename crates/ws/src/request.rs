@@ -47,7 +47,7 @@ impl Request {
     }
 
     /// The values of all headers of this name, in order, without blanks at their ends.
-    pub(crate) fn values<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+    pub fn values<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a [u8]> {
         let named = self.headers.iter().filter(move |(own, _)| own.eq_ignore_ascii_case(name));
         named.map(|(_, value)| value.trim_ascii())
     }

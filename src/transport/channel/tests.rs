@@ -442,3 +442,101 @@ async fn idle_channel_holds_no_buffer() {
     assert_eq!((channel.carry.capacity(), channel.ahead.capacity(), channel.control.capacity()), (0, 0, 0));
     assert!(channel.outgoing.is_none());
 }
+
+/// A client's channel that pings when idle, and its peer; on a paused clock.
+async fn pinging() -> (Channel, TcpStream) {
+    let (near, far) = sockets().await;
+    let mut channel = over(near);
+    channel.upgrade(Role::Client, Vec::new(), Vec::new());
+    channel.keep_alive(wsray_config::Heartbeat::WhenIdle);
+    (channel, far)
+}
+
+/// Reads what has come, sleeps until the next ping is due and sends it, so many times; `Err`: the peer is gone.
+async fn beats(channel: &mut Channel, count: u32) -> Result<(), Cut> {
+    for _ in 0..count {
+        while poll_fn(|cx| Poll::Ready(channel.poll_read(cx, LARGE_BYTES).is_ready())).await {}
+        let next = channel.next_beat(Instant::now() - Duration::from_hours(1)).unwrap();
+        tokio::time::sleep_until(next).await;
+        while poll_fn(|cx| Poll::Ready(channel.poll_read(cx, LARGE_BYTES).is_ready())).await {}
+        channel.beat()?;
+        let _ = poll_fn(|cx| Poll::Ready(channel.poll_flush(cx))).await;
+    }
+    Ok(())
+}
+
+/// Answers each ping of a client with `answer`.
+async fn answer_pings(mut far: TcpStream, answer: &'static [u8]) {
+    let mut ping = [0; 6];
+    while far.read_exact(&mut ping).await.is_ok() {
+        assert_eq!(ping[..2], [0x89, 0x80], "an empty masked ping");
+        far.write_all(answer).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn idle_client_pings_every_25_seconds_and_gives_a_silent_peer_up() {
+    let (mut channel, mut far) = pinging().await;
+    let start = Instant::now();
+    let gone = beats(&mut channel, 100).await.unwrap_err().to_string();
+    assert_eq!(start.elapsed().as_secs(), 100);
+    assert!(gone.contains("3 pings went unanswered"), "{gone}");
+    drop(channel);
+    let mut got = Vec::new();
+    far.read_to_end(&mut got).await.unwrap();
+    assert_eq!(got.len(), 3 * 6, "{got:?}");
+    assert!(got.chunks(6).all(|ping| ping[..2] == [0x89, 0x80]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn peer_that_answers_pings_or_just_speaks_is_alive() {
+    for answer in [&b"\x8a\x00"[..], b"\x82\x01x"] {
+        let (mut channel, far) = pinging().await;
+        let peer = tokio::spawn(answer_pings(far, answer));
+        beats(&mut channel, 100).await.unwrap();
+        peer.abort();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_that_wait_unread_prove_that_nobody_listens_here() {
+    let (mut channel, mut far) = pinging().await;
+    far.write_all(b"\x82\x01x").await.unwrap();
+    assert_eq!(read(&mut channel).await.unwrap(), b"x");
+    // The application takes nothing, so nothing more is read.
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_secs(25)).await;
+        channel.beat().unwrap();
+        flush(&mut channel).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_link_with_bytes_in_flight_is_neither_pinged_nor_given_up() {
+    let (mut channel, far) = pinging().await;
+    loop {
+        let mut batch = channel.pool().batch(LARGE_BYTES);
+        batch.push(1024..LARGE_BYTES);
+        channel.send(batch).unwrap();
+        if poll_fn(|cx| Poll::Ready(channel.poll_flush(cx).is_pending())).await {
+            break;
+        }
+    }
+    beats(&mut channel, 100).await.unwrap();
+    assert!(channel.control.is_empty(), "pings pile up behind what is not sent");
+    drop(far);
+}
+
+#[tokio::test]
+async fn nobody_is_pinged_without_frames_unasked_or_after_the_goodbye() {
+    let (near, _far) = sockets().await;
+    let mut plain = over(near);
+    plain.keep_alive(wsray_config::Heartbeat::WhenIdle);
+    assert_eq!(plain.next_beat(Instant::now()), None);
+    let (channel, _far) = ws().await;
+    assert_eq!(channel.next_beat(Instant::now()), None);
+    let (mut channel, _far) = pinging().await;
+    assert!(channel.next_beat(Instant::now()).is_some());
+    channel.queue_goodbye(None);
+    assert_eq!(channel.next_beat(Instant::now()), None);
+}

@@ -71,7 +71,7 @@ pub(super) fn server<'a>(inbound: &Object<'a>, transport: Option<&Object<'a>>) -
     let on_socket = accept_proxy_protocol(stream.sockopt.as_ref());
     let (ws, accept) = match stream.network {
         Network::Ws => {
-            let ws = ws::server(&stream.object.node, stream.ws.as_ref());
+            let ws = ws::server(&stream.object.node, stream.ws.as_ref(), stream.sockopt.as_ref());
             let accept = ws.as_ref().is_ok_and(|(_, accept)| *accept);
             if let Ok(Some(node)) = &on_socket
                 && !accept
@@ -87,12 +87,17 @@ pub(super) fn server<'a>(inbound: &Object<'a>, transport: Option<&Object<'a>>) -
             (Some(ws.map(|(ws, _)| ws)), Ok(accept))
         }
         Network::Tcp => {
+            warn_of_trust(stream.sockopt.as_ref());
             let on_tcp = accept_proxy_protocol(stream.tcp.as_ref());
             (None, on_tcp.map(|node| node.is_some() || matches!(on_socket, Ok(Some(_)))))
         }
     };
     on_socket?;
-    Ok(ServerStream { tls: tls.transpose()?, ws: ws.transpose()?, accept_proxy_protocol: accept? })
+    Ok(ServerStream {
+        tls: tls.transpose()?,
+        ws: ws.transpose()?.map(Box::new),
+        accept_proxy_protocol: accept?,
+    })
 }
 
 /// The stream of a vmess outbound to `servers`.
@@ -106,6 +111,7 @@ pub(super) fn client<'a>(
         return Ok(ClientStream::default());
     };
     let is_ws = stream.network == Network::Ws;
+    warn_of_trust(stream.sockopt.as_ref());
     let tls = stream.tls.as_ref().map(|security| tls::client(&stream.object, security, is_ws, servers));
     let ws = is_ws.then(|| ws::client(&stream.object.node, stream.ws.as_ref()));
     let on_tcp = refuse_proxy_protocol(stream.tcp.as_ref());
@@ -126,7 +132,16 @@ pub(super) fn refuse_for_local<'a>(object: &Object<'a>, transport: Option<&Objec
             .refuse("WebSocket and TLS are supported for vmess only", "remove \"streamSettings\" here"));
     }
     refuse_to_accept(stream.tcp.as_ref())?;
+    warn_of_trust(stream.sockopt.as_ref());
     refuse_to_accept(stream.sockopt.as_ref())
+}
+
+/// Only an inbound with WebSocket gets to see headers.
+fn warn_of_trust(sockopt: Option<&Object<'_>>) {
+    if let Some(node) = sockopt.and_then(|sockopt| sockopt.find(ws::TRUSTED)).filter(|node| !node.is_empty())
+    {
+        node.warn("this has no effect here: headers come to an inbound with WebSocket only", "remove it");
+    }
 }
 
 fn refuse_to_accept(settings: Option<&Object<'_>>) -> Parsed<()> {

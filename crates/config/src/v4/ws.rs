@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 
+use wsray_route::Cidr;
 use wsray_ws::{
     ClientOptions, EarlyData, EarlyDataPlace, HeaderName, HeaderValue, Headers, OptionError, Path,
     RESERVED_HEADERS,
@@ -9,7 +10,7 @@ use wsray_ws::{
 
 use super::stream::refuse_proxy_protocol;
 use crate::{
-    ClientWs, Diagnostic, Place, ServerWs, keys, keys5,
+    ClientWs, Diagnostic, ForwardedTrust, Heartbeat, Place, ServerWs, keys, keys5,
     node::{Dialect, Node, Parsed, Reported},
     object::Object,
 };
@@ -22,11 +23,24 @@ const XRAY_EARLY_DATA_HEADER: &str = "Sec-WebSocket-Protocol";
 const NO_EARLY_DATA_HEADERS: [&str; 5] = ["Host", "Content-Length", "Transfer-Encoding", "TE", "Trailer"];
 
 /// Reads the `wsSettings` of an inbound, and whether it accepts the PROXY protocol.
-pub(super) fn server(stream: &Node<'_>, settings: Option<&Node<'_>>) -> Parsed<(ServerWs, bool)> {
+pub(super) fn server(
+    stream: &Node<'_>,
+    settings: Option<&Node<'_>>,
+    sockopt: Option<&Object<'_>>,
+) -> Parsed<(ServerWs, bool)> {
     let Some(node) = settings else {
-        return Ok((ServerWs { place: stream.place(), path: Path::default(), early_data: None }, false));
+        let ws = ServerWs {
+            place: stream.place(),
+            path: Path::default(),
+            early_data: None,
+            forwarded: forwarded(None, sockopt)?,
+            heartbeat: Heartbeat::Off,
+        };
+        return Ok((ws, false));
     };
     let object = node.object(node.either(keys::WS, keys5::WS))?;
+    let forwarded = forwarded(Some(&object), sockopt);
+    let heartbeat = heartbeat(&object, Heartbeat::Off);
     let accept = object.flag("acceptProxyProtocol");
     let early_data = early_data(&object);
     let path = text_of_path(&object);
@@ -40,7 +54,62 @@ pub(super) fn server(stream: &Node<'_>, settings: Option<&Node<'_>>) -> Parsed<(
         }
     }
     let (path, early_data) = server_path(&object, path?, early_data?);
-    Ok((ServerWs { place: node.place(), path: check_path(&object, &path)?, early_data }, accept?))
+    let path = check_path(&object, &path)?;
+    let ws = ServerWs { place: node.place(), path, early_data, forwarded: forwarded?, heartbeat: heartbeat? };
+    Ok((ws, accept?))
+}
+
+/// Who may say who the client is: `parseXForwardedFor` switches it off, Xray's `trustedXForwardedFor` names those
+/// who are not on this machine.
+fn forwarded(ws: Option<&Object<'_>>, sockopt: Option<&Object<'_>>) -> Parsed<ForwardedTrust> {
+    let is_read = ws.and_then(|ws| ws.find("parseXForwardedFor")).map(|node| node.flag()).transpose();
+    let Some(list) = sockopt.and_then(|sockopt| sockopt.find(TRUSTED)) else {
+        let is_read = is_read?.unwrap_or(true);
+        return Ok(if is_read { ForwardedTrust::ThisMachineAnd(Vec::new()) } else { ForwardedTrust::Nobody });
+    };
+    let networks: Vec<_> =
+        list.texts("a list of networks")?.into_iter().map(|(node, text)| network(&node, text)).collect();
+    let networks = networks.into_iter().collect::<Parsed<Vec<Option<Cidr>>>>()?;
+    if is_read? == Some(false) {
+        list.warn("this has no effect: \"parseXForwardedFor\" is false", "remove one of the two");
+        return Ok(ForwardedTrust::Nobody);
+    }
+    Ok(ForwardedTrust::ThisMachineAnd(networks.into_iter().flatten().collect()))
+}
+
+/// The key of `sockopt`.
+pub(super) const TRUSTED: &str = "trustedXForwardedFor";
+
+/// A network, or an address alone. Xray has the names of headers here, which say nothing about who sent them.
+fn network(node: &Node<'_>, text: &str) -> Parsed<Option<Cidr>> {
+    const HELP: &str = "write the addresses of the proxies in front, such as \"172.18.0.0/16\"; those on this machine \
+        are trusted anyway";
+    if text.contains('-') && text.parse::<HeaderName>().is_ok() {
+        node.warn(
+            format!(
+                "{text:?} is ignored: Xray takes the name of a header here and believes whoever sends it, wsray takes \
+                 the addresses of those to believe"
+            ),
+            HELP,
+        );
+        return Ok(None);
+    }
+    let network: Cidr =
+        text.parse().map_err(|error: wsray_route::CidrError| node.refuse(error.to_string(), HELP))?;
+    if text.ends_with("/0") {
+        node.warn("anybody can say where he comes from", HELP);
+    }
+    Ok(Some(network))
+}
+
+/// `heartbeatPeriod` (XTLS/Xray-core `infra/conf/transport_internet.go`), in seconds; none from 0 down.
+fn heartbeat(object: &Object<'_>, absent: Heartbeat) -> Parsed<Heartbeat> {
+    let Some(node) = object.find("heartbeatPeriod") else { return Ok(absent) };
+    if node.is_negative() {
+        return Ok(Heartbeat::Off);
+    }
+    let seconds = node.number("a number of seconds", 0..=u32::MAX)?;
+    Ok(NonZeroU32::new(seconds).map_or(Heartbeat::Off, Heartbeat::Every))
 }
 
 /// Xray's `?ed=N` leaves the path; V2Ray would answer 404 to every request, as it does to any other query. In
@@ -85,12 +154,17 @@ pub(super) fn client(stream: &Node<'_>, settings: Option<&Node<'_>>) -> Parsed<C
             path: Path::default(),
             headers: Headers::default(),
             early_data: None,
+            heartbeat: Heartbeat::WhenIdle,
             browser_forwarding: false,
         });
     };
     let object = node.object(node.either(keys::WS, keys5::WS))?;
     let proxy_protocol = refuse_proxy_protocol(Some(&object));
     let browser_forwarding = browser_forwarding(&object);
+    let heartbeat = heartbeat(&object, Heartbeat::WhenIdle);
+    if let Some(unused) = object.find("parseXForwardedFor").filter(|node| !node.is_off()) {
+        unused.warn("this has no effect on an outbound", "move it to the inbound of the server");
+    }
     let headers = headers(&object);
     let early_data = early_data(&object);
     let path = text_of_path(&object);
@@ -101,6 +175,7 @@ pub(super) fn client(stream: &Node<'_>, settings: Option<&Node<'_>>) -> Parsed<C
         path: check_path(&object, &path)?,
         headers: headers?,
         early_data,
+        heartbeat: heartbeat?,
         browser_forwarding: browser_forwarding?,
     })
 }

@@ -1,0 +1,99 @@
+//! What inbounds and outbounds learn about what stands between them: who says who the client is, and heartbeats.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
+
+use std::num::NonZeroU32;
+
+use wsray_config::{
+    ForwardedTrust, Heartbeat, InboundProtocol, Loaded, Options, OutboundProtocol, Source, load,
+};
+
+const ID: &str = "f47ac10b-58cc-4372-a567-0e02b2c3d479";
+
+fn loaded(text: &str) -> Loaded {
+    load(&[Source::new("config.json", text)], &Options::default())
+        .unwrap_or_else(|errors| panic!("{errors:?}"))
+}
+
+/// An inbound with these settings, in V2Ray 4's dialect, loaded without a word.
+fn inbound(ws: &str, sockopt: &str) -> (ForwardedTrust, Heartbeat) {
+    served(&format!(
+        r#"{{ "inbounds": [{{ "port": 443, "protocol": "vmess", "settings": {{ "clients": [{{ "id": "{ID}" }}] }},
+        "streamSettings": {{ "network": "ws", "wsSettings": {ws}, "sockopt": {sockopt} }} }}],
+        "outbounds": [{{ "protocol": "freedom" }}] }}"#
+    ))
+}
+
+fn served(text: &str) -> (ForwardedTrust, Heartbeat) {
+    let loaded = loaded(text);
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    let InboundProtocol::Vmess(vmess) = &loaded.config.inbounds[0].protocol else { panic!("{text}") };
+    let ws = vmess.stream.ws.as_ref().unwrap();
+    (ws.forwarded.clone(), ws.heartbeat)
+}
+
+fn outbound(ws: &str) -> Heartbeat {
+    let text = format!(
+        r#"{{ "inbounds": [{{ "port": 1080, "listen": "127.0.0.1", "protocol": "socks" }}],
+        "outbounds": [{{ "protocol": "vmess",
+        "settings": {{ "vnext": [{{ "address": "192.0.2.1", "port": 443, "users": [{{ "id": "{ID}" }}] }}] }},
+        "streamSettings": {{ "network": "ws" {ws} }} }}] }}"#
+    );
+    let loaded = loaded(&text);
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    let OutboundProtocol::Vmess(vmess) = &loaded.config.outbounds[0].protocol else { panic!("{text}") };
+    vmess.stream.ws.as_ref().unwrap().heartbeat
+}
+
+fn trusted(networks: &[&str]) -> ForwardedTrust {
+    ForwardedTrust::ThisMachineAnd(networks.iter().map(|network| network.parse().unwrap()).collect())
+}
+
+fn every(seconds: u32) -> Heartbeat {
+    Heartbeat::Every(NonZeroU32::new(seconds).unwrap())
+}
+
+#[test]
+fn this_machine_is_trusted_and_others_by_name() {
+    assert_eq!(inbound("{}", "{}"), (trusted(&[]), Heartbeat::Off));
+    assert_eq!(inbound("null", "null").0, trusted(&[]));
+    assert_eq!(inbound(r#"{ "parseXForwardedFor": true }"#, "{}").0, trusted(&[]));
+    assert_eq!(inbound(r#"{ "parseXForwardedFor": false }"#, "{}").0, ForwardedTrust::Nobody);
+    let sockopt = r#"{ "trustedXForwardedFor": ["172.18.0.0/16", "203.0.113.7", "2001:db8::/32"] }"#;
+    assert_eq!(inbound("{}", sockopt).0, trusted(&["172.18.0.0/16", "203.0.113.7", "2001:db8::/32"]));
+    assert_eq!(inbound("null", sockopt).0, inbound("{}", sockopt).0);
+    assert_eq!(inbound("{}", r#"{ "trustedXForwardedFor": [] }"#).0, trusted(&[]));
+}
+
+#[test]
+fn dialect_of_v2ray_5_says_the_same() {
+    let v5 = |ws: &str| {
+        served(&format!(
+            r#"{{ "inbounds": [{{ "port": 443, "protocol": "vmess", "settings": {{ "users": ["{ID}"] }},
+            "streamSettings": {{ "transport": "ws", "transportSettings": {ws},
+            "socketSettings": {{ "trustedXForwardedFor": ["10.0.0.0/8"] }} }} }}],
+            "outbounds": [{{ "protocol": "freedom" }}] }}"#
+        ))
+    };
+    assert_eq!(v5("{}"), (trusted(&["10.0.0.0/8"]), Heartbeat::Off));
+    assert_eq!(
+        v5(r#"{ "parseXForwardedFor": true, "heartbeatPeriod": 5 }"#),
+        (trusted(&["10.0.0.0/8"]), every(5))
+    );
+}
+
+#[test]
+fn heartbeat_is_the_clients_by_default_and_anybodys_by_its_key() {
+    for (ws, expected) in [
+        ("", Heartbeat::WhenIdle),
+        (r#", "wsSettings": {}"#, Heartbeat::WhenIdle),
+        (r#", "wsSettings": { "heartbeatPeriod": null }"#, Heartbeat::WhenIdle),
+        (r#", "wsSettings": { "heartbeatPeriod": 0 }"#, Heartbeat::Off),
+        (r#", "wsSettings": { "heartbeatPeriod": -1 }"#, Heartbeat::Off),
+        (r#", "wsSettings": { "heartbeatPeriod": 20 }"#, every(20)),
+    ] {
+        assert_eq!(outbound(ws), expected, "{ws}");
+    }
+    assert_eq!(inbound(r#"{ "heartbeatPeriod": 20 }"#, "{}").1, every(20));
+    assert_eq!(inbound(r#"{ "heartbeatPeriod": 0 }"#, "{}").1, Heartbeat::Off);
+}

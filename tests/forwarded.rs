@@ -1,0 +1,157 @@
+//! Who the client is: the words of front ends that are believed, and those of strangers that are not.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are helpers of tests")]
+
+mod support;
+
+use serde_json::{Value, json};
+use support::{
+    apps,
+    config::{Link, Tls},
+    front,
+    node::{Client, Kind, Pair, Server, missing},
+    origin::Origin,
+    pair, skip,
+    tap::{Changes, Tap},
+};
+
+/// A server with these keys in `streamSettings`, beside those it has.
+fn server(link: &Link, more: &Value) -> Server {
+    Server::start_with(Kind::Wsray, link, |config| {
+        let stream = &mut config["inbounds"][0]["streamSettings"];
+        for (part, keys) in more.as_object().unwrap() {
+            for (key, value) in keys.as_object().unwrap() {
+                stream[part][key] = value.clone();
+            }
+        }
+    })
+}
+
+/// Sends something through a server by a client that sends `header`, and gives the source that the server tells.
+fn source(
+    kind: Kind,
+    link: &Link,
+    server: &Server,
+    port: u16,
+    header: &[(&'static str, &'static str)],
+) -> String {
+    let origin = Origin::start();
+    let link = Link { headers: [&[("Host", "example.test")], header].concat(), ..link.clone() };
+    let client = Client::start(kind, &link, port);
+    apps::check_echo(&apps::socks5(client.socks, origin.address.into(), None).unwrap()).unwrap();
+    let line = server.node.log_line(&[" accepted ", &format!("{} ", origin.address)]);
+    let before = line.split(" accepted ").next().unwrap().to_owned();
+    before.rsplit(' ').next().unwrap().to_owned()
+}
+
+pair!(wsray: Wsray => Wsray, #[cfg(test)], [nginx_of_this_machine_is_believed_about_the_last_hop]);
+pair!(v2ray_4_45: V2Ray445 => Wsray, #[cfg(test)], [nginx_of_this_machine_is_believed_about_the_last_hop]);
+
+/// nginx appends 127.0.0.1, which is trusted; the client's own words stand left of it.
+fn nginx_of_this_machine_is_believed_about_the_last_hop(pair: Pair) {
+    if let Some(reason) = missing("nginx") {
+        skip!(reason);
+    }
+    let link = Link::default();
+    let trusting = json!({ "sockopt": { "trustedXForwardedFor": ["198.51.100.0/24"] } });
+    for (more, said, expected) in [
+        (json!({}), "203.0.113.66, 198.51.100.9", "198.51.100.9:0"),
+        (json!({}), "203.0.113.66, [2001:db8::7]:4711", "[2001:db8::7]:4711"),
+        (json!({}), "203.0.113.66, unknown", "127.0.0.1:0"),
+        (trusting, "203.0.113.66, 203.0.113.7, 198.51.100.9", "203.0.113.7:0"),
+    ] {
+        let server = server(&link, &more);
+        let nginx = front::nginx(server.port);
+        let link = Link { tls: Tls::On, ..link.clone() };
+        let found = source(pair.client, &link, &server, nginx.port, &[("X-Forwarded-For", said)]);
+        assert_eq!(found, expected, "{said}");
+    }
+}
+
+#[test]
+fn address_that_nginx_saw_is_told() {
+    if let Some(reason) = missing("nginx") {
+        skip!(reason);
+    }
+    let link = Link::default();
+    let server = server(&link, &json!({}));
+    let nginx = front::nginx(server.port);
+    let found = source(Kind::Wsray, &Link { tls: Tls::On, ..link }, &server, nginx.port, &[]);
+    assert_eq!(found, "127.0.0.1:0", "port 0: nginx names none");
+}
+
+#[test]
+fn headers_with_one_address_are_understood() {
+    for name in ["X-Real-IP", "CF-Connecting-IP"] {
+        let link = Link::default();
+        let server = server(&link, &json!({}));
+        assert_eq!(
+            source(Kind::Wsray, &link, &server, server.port, &[(name, "203.0.113.7")]),
+            "203.0.113.7:0"
+        );
+    }
+}
+
+#[test]
+fn nobody_is_believed_when_it_is_switched_off() {
+    let link = Link::default();
+    let server = server(&link, &json!({ "wsSettings": { "parseXForwardedFor": false } }));
+    let found = source(Kind::Wsray, &link, &server, server.port, &[("X-Forwarded-For", "203.0.113.66")]);
+    assert!(found.starts_with("127.0.0.1:") && !found.ends_with(":0"), "{found}");
+}
+
+/// A middle box that says whom the connection is from, as `HAProxy` does.
+fn from_203_0_113_9(server: &Server) -> Tap {
+    let request = |head| format!("PROXY TCP4 203.0.113.9 198.51.100.1 40001 443\r\n{head}");
+    Tap::changing(server.port, Changes { request, ..Changes::default() })
+}
+
+#[test]
+fn stranger_is_not_believed_and_told_of_in_few_lines() {
+    let link = Link { headers: vec![("X-Forwarded-For", "203.0.113.66")], ..Link::default() };
+    let server = server(&link, &json!({ "wsSettings": { "acceptProxyProtocol": true } }));
+    let tap = from_203_0_113_9(&server);
+    let origin = Origin::start();
+    let client = Client::start(Kind::Wsray, &link, tap.port);
+    for _ in 0..25 {
+        apps::check_echo(&apps::socks5(client.socks, origin.address.into(), None).unwrap()).unwrap();
+    }
+    let line = server.node.log_line(&["X-Forwarded-For of 203.0.113.9 is ignored (10 so far)"]);
+    assert!(line.contains("[Warning]") && line.contains("sockopt.trustedXForwardedFor"), "{line}");
+    let log = server.node.log();
+    assert!(!log.contains("203.0.113.66"), "the forged address is told");
+    assert_eq!(log.matches("203.0.113.9:40001 accepted").count(), 25);
+    assert_eq!(log.matches("is ignored").count(), 2, "the first and the tenth");
+}
+
+#[test]
+fn proxy_of_the_networks_is_believed_wherever_the_proxy_protocol_says_it_is() {
+    let link = Link::default();
+    let more = json!({
+        "wsSettings": { "acceptProxyProtocol": true },
+        "sockopt": { "trustedXForwardedFor": ["203.0.113.0/28"] },
+    });
+    let server = server(&link, &more);
+    let tap = from_203_0_113_9(&server);
+    let said = [("X-Forwarded-For", "203.0.113.66, 198.51.100.9")];
+    assert_eq!(source(Kind::Wsray, &link, &server, tap.port, &said), "198.51.100.9:0");
+}
+
+#[test]
+fn rules_see_the_client() {
+    let link = Link::default();
+    let server = Server::start_with(Kind::Wsray, &link, |config| {
+        let blackhole = json!({ "tag": "blocked", "protocol": "blackhole" });
+        config["outbounds"].as_array_mut().unwrap().push(blackhole);
+        let rule = json!({ "type": "field", "source": ["203.0.113.0/24"], "outboundTag": "blocked" });
+        config["routing"] = json!({ "rules": [rule] });
+    });
+    let origin = Origin::start();
+    for (said, is_served) in [("203.0.113.7", false), ("198.51.100.9", true)] {
+        let link = Link { headers: vec![("X-Forwarded-For", said)], ..link.clone() };
+        let client = Client::start(Kind::Wsray, &link, server.port);
+        let echoed = apps::socks5(client.socks, origin.address.into(), None)
+            .and_then(|stream| apps::check_echo(&stream));
+        assert_eq!(echoed.is_ok(), is_served, "{said}");
+    }
+}
