@@ -3,13 +3,13 @@
 use std::io::{self, Write};
 
 use tokio::signal::unix::{SignalKind, signal};
-use wsray_config::{Config, Diagnostic, LogTarget, Options, Source};
+use wsray_config::{Config, Diagnostic, Options, Source};
 
 use crate::{
     app::{App, AssetFolders, STOP_TIMEOUT},
     cli::{self, Command, Environment, Exit, Sources},
     demo,
-    observe::{Level, Log, LogSettings, Output, Zone},
+    observe::{Log, LogSettings, Zone},
 };
 
 /// Does what was asked for.
@@ -148,20 +148,7 @@ async fn serve(app: App, log: &Log) -> Exit {
 }
 
 fn open_log(log: &wsray_config::Log, environment: &Environment) -> Result<Log, Diagnostic> {
-    let output = |target: &LogTarget| match target {
-        LogTarget::Off => Output::Off,
-        LogTarget::Stdout => Output::Stdout,
-        LogTarget::File { path, .. } => Output::File(path.into()),
-    };
-    let level = match log.level {
-        wsray_config::Level::Debug => Level::Debug,
-        wsray_config::Level::Info => Level::Info,
-        wsray_config::Level::Warning => Level::Warning,
-        wsray_config::Level::Error => Level::Error,
-        wsray_config::Level::None => Level::None,
-    };
-    let zone = Zone::from_tz(environment.tz.as_deref());
-    let settings = LogSettings { access: output(&log.access), error: output(&log.error), level, zone };
+    let settings = LogSettings::from_config(log, Zone::from_tz(environment.tz.as_deref()));
     Log::open(settings).map_err(|error| {
         let source = std::error::Error::source(&error).map_or_else(String::new, |source| format!(": {source}"));
         Diagnostic::general(format!("{error}{source}"))

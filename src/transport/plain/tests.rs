@@ -130,7 +130,7 @@ async fn closed_endpoint_is_seen_as_an_end() {
 async fn peer_that_still_sends_while_we_close_gets_all_that_was_sent() {
     let (mut plain, mut far) = plain(b"").await;
     send(&mut plain, b"the last words").await;
-    far.write_all(&[7; 100_000]).await.unwrap();
+    far.write_all(&vec![7; 100_000]).await.unwrap();
     let close = async move {
         poll_fn(|cx| plain.poll_close(cx)).await;
         drop(plain);
