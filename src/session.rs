@@ -12,7 +12,7 @@ pub struct Session {
     pub id: u64,
     /// The inbound's tag.
     pub inbound: Option<Arc<str>>,
-    /// The client's address: from the PROXY protocol header, else the peer's.
+    /// The client's address: from trusted headers, else from the PROXY protocol header, else the peer's.
     pub source: SocketAddr,
     /// The email or account name.
     pub user: Option<Arc<str>>,
