@@ -83,7 +83,10 @@ impl VmessOutbound {
         let user = &server.users[turn / self.servers.len() % server.users.len()];
         let mut first = None;
         for pause in ATTEMPTS {
-            sleep(pause).await;
+            // Even a sleep of nothing lasts until the timer's next millisecond.
+            if !pause.is_zero() {
+                sleep(pause).await;
+            }
             match server.attempt(session, user, inbound, &mut first).await {
                 Err(OutboundError::Connect(error)) if error.is_transient() && pause != ATTEMPTS[4] => {}
                 result => return result,

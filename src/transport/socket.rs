@@ -4,6 +4,7 @@ use std::{
     io::{self, IoSlice, IoSliceMut, Read as _},
     net::SocketAddr,
     pin::Pin,
+    sync::atomic::{AtomicBool, Ordering},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -20,6 +21,8 @@ use crate::stream::Batch;
 #[derive(Debug)]
 pub struct Socket {
     tcp: TcpStream,
+    /// Closing it resets it: see [`Socket::reset_unless_complete`].
+    resets: AtomicBool,
 }
 
 impl Socket {
@@ -30,7 +33,7 @@ impl Socket {
     pub fn new(tcp: TcpStream) -> io::Result<Self> {
         tcp.set_nodelay(true)?;
         SockRef::from(&tcp).set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(KEEPALIVE_IDLE))?;
-        Ok(Self { tcp })
+        Ok(Self { tcp, resets: AtomicBool::new(false) })
     }
 
     /// Who is on the other end.
@@ -117,11 +120,15 @@ impl Socket {
     pub fn reset_unless_complete(&self) {
         // An error means that the connection is gone, which the reading side reports.
         let _ = SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO));
+        self.resets.store(true, Ordering::Relaxed);
     }
 
     /// The stream is complete: closing is an ordinary close.
     pub fn close_cleanly(&self) {
-        let _ = SockRef::from(&self.tcp).set_linger(None);
+        // Called again and again while a goodbye is on its way, and for sockets that close so anyway.
+        if self.resets.swap(false, Ordering::Relaxed) {
+            let _ = SockRef::from(&self.tcp).set_linger(None);
+        }
     }
 
     /// Appends what the socket has to `bytes`, at most `most`; 0 means the end. For handshakes.
