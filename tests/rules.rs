@@ -33,6 +33,7 @@ for_wsray![
     attributes_of_requests_decide,
     a_balancer_uses_all_that_its_selector_names,
     users_of_a_server_go_their_own_ways,
+    lists_in_files_are_read_from_the_asset_folder,
 ];
 
 /// A node whose ways out all end at one origin: `direct` (the default), `other` and `third`; and `block`.
@@ -300,15 +301,18 @@ fn users_of_a_server_go_their_own_ways(kind: Kind) {
     }
 }
 
-#[test]
-fn lists_in_files_are_read_from_the_asset_folder() {
+fn lists_in_files_are_read_from_the_asset_folder(kind: Kind) {
     let assets = temporary_directory("assets");
     let sites = [
         geo::sites("ADS", &[(2, "ads.test")]),
         geo::sites("CN", &[(3, "full.test"), (0, "part"), (1, "^r[0-9]")]),
     ];
     std::fs::write(assets.join("geosite.dat"), sites.concat()).unwrap();
-    let networks = [geo::networks("CN", &[([1, 2, 3, 0], 24)]), geo::networks("US", &[([8, 8, 8, 0], 24)])];
+    let networks = [
+        geo::networks("CN", &[([1, 2, 3, 0], 24)]),
+        geo::networks("US", &[([8, 8, 8, 0], 24)]),
+        geo::networks("PRIVATE", &[([172, 16, 0, 0], 12)]),
+    ];
     std::fs::write(assets.join("geoip.dat"), networks.concat()).unwrap();
     std::fs::write(assets.join("own.dat"), geo::sites("mine", &[(2, "mine.test")])).unwrap();
     let routing = json!({ "rules": [
@@ -320,10 +324,10 @@ fn lists_in_files_are_read_from_the_asset_folder() {
     let directory = temporary_directory("crossing");
     let path = directory.join("config.json");
     std::fs::write(&path, crossing(socks, http, origin.address, &routing).to_string()).unwrap();
-    let mut command = Command::new(wsray());
-    command.args(["run", "-c"]).arg(&path).env("V2RAY_LOCATION_ASSET", &assets);
-    let node = Node::start_program("wsray", command, directory, &[socks, http]);
-    let crossing = Crossing { kind: Kind::Wsray, node, socks, http, origin };
+    let mut command = kind.command(&path);
+    command.env("V2RAY_LOCATION_ASSET", &assets);
+    let node = Node::start_program("crossing", command, directory, &[socks, http]);
+    let crossing = Crossing { kind, node, socks, http, origin };
     for (name, expected) in [
         ("www.ads.test", "block"),
         ("full.test", "other"),

@@ -34,7 +34,8 @@ impl Kind {
         }
     }
 
-    fn command(self, config: &Path) -> Command {
+    /// What runs it.
+    pub fn command(self, config: &Path) -> Command {
         let mut command = Command::new(self.program());
         match self {
             Self::Wsray => command.args(["run", "-c"]).arg(config),

@@ -1,6 +1,6 @@
 //! What must hold for any text. Fuzz targets and tests call these.
 
-use wsray_route::Destination;
+use wsray_route::{Balancer, Destination};
 
 use crate::{Diagnostic, Options, Source, load};
 
@@ -29,7 +29,7 @@ pub fn load_of_a_file_returns(name: &str, text: &str) {
                 }),
                 "a rule to nowhere"
             );
-            let chosen = routing.balancers.iter().flat_map(|balancer| balancer.candidates());
+            let chosen = routing.balancers.iter().flat_map(Balancer::candidates);
             assert!(chosen.into_iter().all(|&index| index < outbounds), "a balancer among nothing");
             assert!(routing.rules.iter().all(|rule| !rule.conditions.is_empty()), "a rule for everything");
             loaded.warnings

@@ -436,12 +436,8 @@ pub(crate) const RULE_KEYS: &[Key] = &[
 ];
 
 /// An element of `balancers`.
-pub(crate) const BALANCER: &[Key] = &[
-    key("tag", Read),
-    key("selector", Read),
-    key("strategy", Read),
-    key("fallbackTag", Read),
-];
+pub(crate) const BALANCER: &[Key] =
+    &[key("tag", Read), key("selector", Read), key("strategy", Read), key("fallbackTag", Read)];
 
 /// `strategy` of a balancer.
 pub(crate) const STRATEGY: &[Key] =

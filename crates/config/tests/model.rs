@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use wsray_config::{
-    Blackhole, Config, DomainStrategy, InboundProtocol, Level, LogTarget, Options, OutboundProtocol,
-    PemSource, Source, load,
+    Blackhole, Condition, Config, DomainStrategy, InboundProtocol, Level, LogTarget, Options,
+    OutboundProtocol, PemSource, Rule, Source, load,
 };
 use wsray_route::Destination;
 use wsray_vmess::SecurityChoice;
@@ -380,6 +380,93 @@ fn rules_point_to_outbounds_in_order() {
             ("[Network(Both)]".to_owned(), Destination::Outbound(1)),
         ]
     );
+}
+
+#[test]
+fn every_condition_of_a_rule_is_read() {
+    for (text, expected) in [
+        (r#""domain": "a.com, full:b.com", "domains": ["regexp:c"]"#, 3),
+        (r#""ip": ["10.0.0.0/8", "::1", "geoip:!cn", "geoip:private", "ext:x.dat:y"]"#, 5),
+        (r#""sourceIP": ["10.0.0.1"]"#, 1),
+        (r#""source": "10.0.0.1,10.0.0.2""#, 2),
+    ] {
+        let rules = rules(text);
+        let count = match &rules[0].conditions[..] {
+            [Condition::Domain(sources)] => sources.len(),
+            [Condition::Ip(groups) | Condition::Source(groups)] => groups[0].sources.len(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(count, expected, "{text}");
+    }
+    let all = rules(
+        r#""port": 80, "sourcePort": "1-5", "network": ["udp"], "user": ["a@b", ""], "protocol": "tls",
+           "attrs": "attrs[':path'] == '/'", "ip": [], "inboundTag": """#,
+    );
+    let read: Vec<_> = all[0].conditions.iter().map(|one| format!("{one:?}")).collect();
+    assert_eq!(
+        read[..5],
+        [
+            "Port(PortSet([(80, 80)]))",
+            "Network(Only(Udp))",
+            "SourcePort(PortSet([(1, 5)]))",
+            "User([\"a@b\"])",
+            "Protocol([\"tls\"])"
+        ]
+    );
+    assert!(read.len() == 6 && read[5].starts_with("Attributes("), "{read:?}");
+}
+
+fn rules(conditions: &str) -> Vec<Rule> {
+    let text = format!(
+        r#"{{ "outbounds": [{{ "tag": "x", "protocol": "freedom" }}],
+          "routing": {{ "rules": [{{ "outboundTag": "x", {conditions} }}] }} }}"#
+    );
+    config(&text).routing.rules
+}
+
+#[test]
+fn balancers_choose_among_outbounds_by_their_tags() {
+    let text = r#"{ "outbounds": [{ "tag": "a1", "protocol": "freedom" }, { "protocol": "freedom" },
+        { "tag": "b", "protocol": "freedom" }, { "tag": "a2", "protocol": "freedom" }],
+      "routing": { "domainStrategy": "ipondemand", "balancers": [
+        { "tag": "first", "selector": ["a"] },
+        { "tag": "second", "selector": ["a2", "b"], "fallbackTag": "a1", "strategy": { "type": "Random" } }],
+        "rules": [{ "port": "1", "balancerTag": "second" }, { "port": "1", "balancerTag": "first", "outboundTag": "" }] } }"#;
+    let routing = config(text).routing;
+    assert_eq!(routing.domain_strategy, wsray_route::DomainStrategy::IpOnDemand);
+    assert_eq!(routing.balancers[0].candidates(), [0, 3]);
+    assert_eq!(routing.balancers[1].candidates(), [2, 3]);
+    assert_eq!(routing.balancers[1].pick(0, |_| false), Some(0));
+    let to: Vec<_> = routing.rules.iter().map(|rule| rule.to).collect();
+    assert_eq!(to, [Destination::Balancer(1), Destination::Balancer(0)]);
+}
+
+#[test]
+fn sniffing_is_read_on_every_inbound() {
+    let read = |keys: &str| {
+        let text = format!(
+            r#"{{ "inbounds": [{{ "protocol": "vmess", "listen": "127.0.0.1", "port": 1080, {keys} }}],
+              "outbounds": [{{ "protocol": "freedom" }}] }}"#
+        );
+        config(&text).inbounds[0].sniffing.map(|sniffing| (sniffing.http, sniffing.tls, sniffing.route_only))
+    };
+    assert_eq!(read(r#""tag": "x""#), None);
+    assert_eq!(read(r#""sniffing": { "destOverride": ["http"] }"#), None);
+    assert_eq!(read(r#""sniffing": { "enabled": true }"#), Some((false, false, false)));
+    assert_eq!(
+        read(r#""sniffing": { "enabled": true, "destOverride": ["HTTP", "tls"] }"#),
+        Some((true, true, false))
+    );
+    assert_eq!(
+        read(r#""sniffing": { "enabled": true, "destOverride": "tls", "routeOnly": true }"#),
+        Some((false, true, true))
+    );
+    assert_eq!(
+        read(r#""sniffing": { "enabled": true, "destOverride": ["fakedns+others"] }"#),
+        Some((true, true, false))
+    );
+    assert_eq!(read(r#""sniffing": { "enabled": true, "metadataOnly": true }"#), None);
+    assert_eq!(read(r#""domainOverride": ["tls"]"#), Some((false, true, false)));
 }
 
 #[test]

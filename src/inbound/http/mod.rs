@@ -65,7 +65,9 @@ impl HttpInbound {
         let Opened { inbound, user, target, said } = match opened {
             Ok(Ok(opened)) => opened,
             Ok(Err(Refusal::Eof)) | Err(_) => return,
-            Ok(Err(refusal)) => return self.common.tell_refused("refused HTTP clients", "http", peer, &refusal),
+            Ok(Err(refusal)) => {
+                return self.common.tell_refused("refused HTTP clients", "http", peer, &refusal);
+            }
         };
         let mut session = self.common.session(peer, user, Network::Tcp, target);
         session.idle_timeout = self.idle_timeout;
