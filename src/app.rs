@@ -16,7 +16,8 @@ use std::{
 
 use tokio::{net::TcpListener, task::JoinSet};
 use wsray_config::{
-    ClientStream, Config, Diagnostic, ForwardedTrust, Heartbeat, InboundProtocol, OutboundProtocol, ServerStream,
+    ClientStream, Config, Diagnostic, ForwardedTrust, Heartbeat, InboundProtocol, OutboundProtocol,
+    ServerStream,
 };
 use wsray_vmess::{CmdKey, Replay, Target, Users};
 use wsray_ws::{
@@ -35,13 +36,13 @@ use crate::{
         socks::{SocksInbound, SocksUdp},
         vmess::{UserName, VmessInbound},
     },
-    observe::Log,
     mux::Quota,
+    observe::Log,
     outbound::{Freedom, Outbound, OutboundKind, VmessOutbound, VmessServer, VmessUser},
     session::Sniffing,
     stream::Pool,
-    vmess::EndMark,
     transport::{Acceptor, Connector, TlsDial, Trust, client_config, server_config, server_name},
+    vmess::EndMark,
 };
 
 /// A program that is ready to listen: certificates are read, nothing is bound.
@@ -64,7 +65,8 @@ impl App {
     pub fn build(config: &Config, folders: &AssetFolders, log: &Log) -> Result<Self, Vec<Diagnostic>> {
         let mut wrong = Vec::new();
         let pool = Pool::new();
-        let outbounds = keep(config.outbounds.iter().map(|outbound| build_outbound(outbound, &pool)), &mut wrong);
+        let outbounds =
+            keep(config.outbounds.iter().map(|outbound| build_outbound(outbound, &pool)), &mut wrong);
         let router = routing::build_router(&config.routing, folders).map_err(|refused| wrong.extend(refused));
         let dispatcher = Arc::new(Dispatcher {
             outbounds,
@@ -127,7 +129,9 @@ fn cannot_listen(place: &wsray_config::Place, address: SocketAddr, error: &std::
         std::io::ErrorKind::PermissionDenied => {
             "ports below 1024 need root or the capability CAP_NET_BIND_SERVICE"
         }
-        std::io::ErrorKind::AddrNotAvailable => "listen must be an address of this machine, or 0.0.0.0 for all",
+        std::io::ErrorKind::AddrNotAvailable => {
+            "listen must be an address of this machine, or 0.0.0.0 for all"
+        }
         _ => "check listen and port",
     };
     Diagnostic::at(place, format!("cannot listen on {address}: {error}")).help(help)

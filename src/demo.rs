@@ -51,7 +51,10 @@ async fn try_and_serve(demo: Demo) -> Result<(), Failure> {
     let setup = Setup::new(demo.socks_port)?;
     say(format_args!("wsray demo: client and server in one process, on loopback only"));
     say(format_args!("  application -> 127.0.0.1:{} (SOCKS5 and HTTP) -> wsray client", setup.proxy.port()));
-    say(format_args!("    -> wss://localhost:{}{PATH} (VMess, TLS, WebSocket) -> wsray server", setup.server.port()));
+    say(format_args!(
+        "    -> wss://localhost:{}{PATH} (VMess, TLS, WebSocket) -> wsray server",
+        setup.server.port()
+    ));
     say(format_args!("    -> http://{} (a web server of this demo)", setup.origin));
 
     let heard = Memory::default();
@@ -88,7 +91,10 @@ fn log_into(memory: &Memory) -> Result<Log, Failure> {
 fn tell(tried: &trial::Tried, log: &str) {
     let how = log.lines().find_map(|line| line.split_once("outbound: connected ").map(|(_, how)| how));
     say(format_args!("\nhandshake   {}", how.unwrap_or("(not seen in the log)")));
-    say(format_args!("first byte  {:.1} ms after the request, over {} new tunnels (median)", tried.first_byte_ms, tried.tunnels));
+    say(format_args!(
+        "first byte  {:.1} ms after the request, over {} new tunnels (median)",
+        tried.first_byte_ms, tried.tunnels
+    ));
     say(format_args!(
         "data        {} MiB up and {} MiB down at once, every byte checked: {:.0} MiB/s each way",
         tried.mebibytes, tried.mebibytes, tried.mebibytes_per_second
@@ -154,7 +160,9 @@ impl Setup {
     fn start(&self, log: &Log) -> Result<Running, Failure> {
         let mut running = Running(Vec::new());
         for (name, text) in [("demo server", self.server_config()), ("demo client", self.client_config())] {
-            let config = wsray_config::load(&[Source::new(name, &text)], &wsray_config::Options::default()).map_err(|wrong| first(&wrong))?.config;
+            let config = wsray_config::load(&[Source::new(name, &text)], &wsray_config::Options::default())
+                .map_err(|wrong| first(&wrong))?
+                .config;
             let app = App::build(&config, &AssetFolders::default(), log).map_err(|wrong| first(&wrong))?;
             let listening = app.bind().map_err(|wrong| first(&wrong))?;
             running.0.push(tokio::spawn(listening.serve()));

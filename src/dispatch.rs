@@ -58,7 +58,13 @@ impl Dispatcher {
                     heard = Some(Box::new(sniffed));
                     inbound = Box::new(overheard);
                 }
-                Err(cut) => return self.log.debug(Some(session.id), "dispatch", format_args!("cut while sniffing: {cut}")),
+                Err(cut) => {
+                    return self.log.debug(
+                        Some(session.id),
+                        "dispatch",
+                        format_args!("cut while sniffing: {cut}"),
+                    );
+                }
             }
         }
         if let (Some(heard), Some(sniffing)) = (&heard, sniffing) {
@@ -139,7 +145,13 @@ impl Dispatcher {
     }
 
     /// There is no other side: the application sees a reset, or a blackhole's answer.
-    async fn refuse(&self, session: &Session, outbound: &Outbound, inbound: BoxEndpoint, error: OutboundError) {
+    async fn refuse(
+        &self,
+        session: &Session,
+        outbound: &Outbound,
+        inbound: BoxEndpoint,
+        error: OutboundError,
+    ) {
         if let OutboundKind::Blackhole { http_response } = outbound.kind {
             return self.swallow(inbound, http_response).await;
         }
@@ -190,5 +202,6 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What a blackhole with `response.type` `http` answers (v2fly/v2ray-core `proxy/blackhole/config.go`).
-const FORBIDDEN: &[u8] = b"HTTP/1.1 403 Forbidden\r\nConnection: close\r\nCache-Control: max-age=3600, public\r\n\
+const FORBIDDEN: &[u8] =
+    b"HTTP/1.1 403 Forbidden\r\nConnection: close\r\nCache-Control: max-age=3600, public\r\n\
     Content-Length: 0\r\n\r\n\r\n";

@@ -150,7 +150,8 @@ async fn serve(app: App, log: &Log) -> Exit {
 fn open_log(log: &wsray_config::Log, environment: &Environment) -> Result<Log, Diagnostic> {
     let settings = LogSettings::from_config(log, Zone::from_tz(environment.tz.as_deref()));
     Log::open(settings).map_err(|error| {
-        let source = std::error::Error::source(&error).map_or_else(String::new, |source| format!(": {source}"));
+        let source =
+            std::error::Error::source(&error).map_or_else(String::new, |source| format!(": {source}"));
         Diagnostic::general(format!("{error}{source}"))
             .help("make the folder, and give the user that wsray runs as the right to write there")
     })

@@ -78,7 +78,13 @@ impl Inbound {
 
 impl Common {
     /// A session of this inbound.
-    fn session(&self, source: SocketAddr, user: Option<Arc<str>>, network: Network, target: Target) -> Session {
+    fn session(
+        &self,
+        source: SocketAddr,
+        user: Option<Arc<str>>,
+        network: Network,
+        target: Target,
+    ) -> Session {
         Session {
             id: self.dispatcher.new_id(),
             inbound: self.tag.clone(),
@@ -104,6 +110,9 @@ impl Common {
     ) {
         let log = &self.dispatcher.log;
         log.limited(Level::Warning, kind, None, module, format_args!("{source} refused: {reason}"));
-        log.access_limited(kind, &Access { source: &source, outcome: Outcome::Rejected { reason }, email: "" });
+        log.access_limited(
+            kind,
+            &Access { source: &source, outcome: Outcome::Rejected { reason }, email: "" },
+        );
     }
 }
