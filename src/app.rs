@@ -36,7 +36,7 @@ use crate::{
         socks::{SocksInbound, SocksUdp},
         vmess::{UserName, VmessInbound},
     },
-    mux::Quota,
+    mux::{self, Quota},
     observe::Log,
     outbound::{Freedom, Outbound, OutboundKind, VmessOutbound, VmessServer, VmessUser},
     session::Sniffing,
@@ -228,7 +228,7 @@ fn trust(config: &ForwardedTrust) -> Trust {
 fn build_outbound(config: &wsray_config::Outbound, pool: &Arc<Pool>) -> Result<Outbound, Diagnostic> {
     let kind = match &config.protocol {
         OutboundProtocol::Vmess(vmess) => {
-            let servers = vmess.servers.iter().map(|server| build_server(server, &vmess.stream, pool));
+            let servers = vmess.servers.iter().map(|server| build_server(server, &vmess.stream, pool, vmess.mux));
             OutboundKind::Vmess(VmessOutbound {
                 servers: servers.collect::<Result<_, _>>()?,
                 next: AtomicUsize::new(0),
@@ -250,12 +250,14 @@ fn build_server(
     server: &wsray_config::VmessServer,
     stream: &ClientStream,
     pool: &Arc<Pool>,
+    mux: Option<u16>,
 ) -> Result<VmessServer, Diagnostic> {
     let users = server.users.iter().map(|user| VmessUser {
         cmd_key: CmdKey::new(&user.id),
         security: user.security,
         authenticated_length: user.authenticated_length,
         end_mark: if user.no_end_mark { EndMark::Omitted } else { EndMark::Sent },
+        mux: mux.map(mux::Client::new),
     });
     Ok(VmessServer {
         connector: build_connector(server, stream, pool)?,

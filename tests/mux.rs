@@ -20,15 +20,22 @@ use support::{
     within,
 };
 
-/// One test for each client that speaks Mux.Cool. The pair without wsray tests the tests themselves: V2Ray's server
-/// fails those of one session beside others.
-macro_rules! clients {
+/// A module for each pair that speaks Mux.Cool. The one without wsray tests the tests themselves: V2Ray's server fails
+/// those of one session beside others.
+macro_rules! all {
     ($($test:ident),+ $(,)?) => {
-        clients!(v2ray_4_34_to_wsray: V2Ray434 => Wsray, #[cfg(test)], [$($test),+]);
-        clients!(v2ray_4_45_to_wsray: V2Ray445 => Wsray, #[cfg(test)], [$($test),+]);
-        clients!(
+        pairs!(v2ray_4_34_to_wsray: V2Ray434 => Wsray, #[cfg(test)], [$($test),+]);
+        pairs!(v2ray_4_45_to_wsray: V2Ray445 => Wsray, #[cfg(test)], [$($test),+]);
+        pairs!(wsray_to_wsray: Wsray => Wsray, #[cfg(test)], [$($test),+]);
+        pairs!(wsray_to_v2ray_4_34: Wsray => V2Ray434, #[cfg(test)], [$($test),+]);
+        pairs!(wsray_to_v2ray_4_45: Wsray => V2Ray445, #[cfg(test)], [$($test),+]);
+        pairs!(wsray_to_sing_box: Wsray => SingBox, #[cfg(test)], [$($test),+]);
+        pairs!(
             v2ray_4_45_to_v2ray_4_45: V2Ray445 => V2Ray445, #[cfg(feature = "peers-only")], [$($test),+]);
     };
+}
+
+macro_rules! pairs {
     ($name:ident: $client:ident => $server:ident, #[$attribute:meta], [$($test:ident),+]) => {
         #[$attribute]
         mod $name {
@@ -47,12 +54,13 @@ macro_rules! clients {
     };
 }
 
-clients![
+all![
     sessions_share_one_connection,
     sixty_sessions_at_a_time_arrive_whole,
     bulk_arrives_whole_both_ways,
     an_origin_that_speaks_first_is_heard,
     packets_come_back,
+    a_half_closed_session_gets_its_answer,
     a_session_that_is_cut_leaves_the_others,
     a_session_whose_origin_reads_nothing_does_not_stop_the_others,
     sessions_end_with_their_connection,
@@ -60,6 +68,7 @@ clients![
 
 /// A client with mux, and a wiretap before the server.
 struct Shared {
+    pair: Pair,
     _server: Server,
     tap: Tap,
     client: Client,
@@ -73,7 +82,7 @@ impl Shared {
         let client = Client::start_with(pair.client, &link, tap.port, |config| {
             config["outbounds"][0]["mux"] = json!({ "enabled": true, "concurrency": 128 });
         });
-        Self { _server: server, tap, client }
+        Self { pair, _server: server, tap, client }
     }
 
     fn connect(&self, origin: &Origin) -> std::net::TcpStream {
@@ -93,6 +102,9 @@ fn sessions_share_one_connection(shared: &Shared) {
 
 fn sixty_sessions_at_a_time_arrive_whole(shared: &Shared) {
     const LENGTH: u64 = 300_000;
+    if shared.pair.server == Kind::SingBox {
+        return; // It damages its chunks when many of its sessions write at a time, for a client of V2Ray as well.
+    }
     let origin = Origin::start();
     thread::scope(|scope| {
         let threads: Vec<_> = (0..60)
@@ -155,6 +167,19 @@ fn packets_come_back(shared: &Shared) {
     }
 }
 
+fn a_half_closed_session_gets_its_answer(shared: &Shared) {
+    if (shared.pair.client, shared.pair.server) != (Kind::Wsray, Kind::Wsray) {
+        return; // V2Ray's client drops the answer of a session that it has ended, and the other servers pass no end on.
+    }
+    let origin = Origin::start();
+    let mut stream = shared.connect(&origin);
+    stream.write_all(b"late 300 100000\nthe question").unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    assert_eq!(answer.len(), 64 + 100_000);
+}
+
 fn a_session_that_is_cut_leaves_the_others(shared: &Shared) {
     let origin = Origin::start();
     let kept = shared.connect(&origin);
@@ -173,6 +198,9 @@ fn a_session_that_is_cut_leaves_the_others(shared: &Shared) {
 }
 
 fn a_session_whose_origin_reads_nothing_does_not_stop_the_others(shared: &Shared) {
+    if shared.pair.server != Kind::Wsray {
+        return; // Other servers let all wait.
+    }
     let deaf = Watched::start(Watched::wait);
     let origin = Origin::start();
     let other = shared.connect(&origin);

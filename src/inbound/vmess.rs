@@ -20,7 +20,7 @@ use wsray_vmess::{
 
 use super::Common;
 use crate::{
-    mux::{Driver, Opened, Quota, SERVER_IDLE},
+    mux::{Driver, Opened, Quota},
     stream::SMALL_BYTES,
     transport::{Acceptor, Channel, Told},
     vmess::{NORMAL_CLOSE, VmessStream, unix_seconds},
@@ -120,7 +120,7 @@ impl VmessInbound {
             });
         };
         let pool = Arc::clone(&self.common.dispatcher.pool);
-        let ending = Driver::server(Box::new(stream), pool, SERVER_IDLE, open).run().await;
+        let ending = Driver::server(Box::new(stream), pool, open).run().await;
         let log = &self.common.dispatcher.log;
         log.debug(None, "mux", format_args!("{source}: the shared connection ended: {ending}"));
         let mut last = std::mem::take(&mut *sessions.lock().unwrap_or_else(PoisonError::into_inner));

@@ -13,13 +13,13 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 use wsray_vmess::{FrameReader, MuxEnd, MuxEvent, MuxHead, MuxId, MuxKind, Network, Step, Target};
 
 use super::{
-    MAX_SESSIONS, MAX_XUDP_TARGETS, STALL_LIMIT,
+    CLIENT_IDLE, MAX_SESSIONS, MAX_XUDP_TARGETS, SERVER_IDLE, STALL_LIMIT,
     hub::{Hub, Outgoing, Serial},
     stream::{HALF_OPEN, MuxStream, keep_head},
 };
 use crate::stream::{Batch, BoxEndpoint, Cut, Layout, Pool, Read};
 
-/// The server's end of a connection.
+/// Whoever reads and writes a connection.
 pub struct Driver {
     below: BoxEndpoint,
     layout: Layout,
@@ -30,9 +30,11 @@ pub struct Driver {
     carry: Vec<u8>,
     /// Whose data come next.
     current: Current,
-    open: Box<dyn FnMut(Opened) + Send>,
+    role: Role,
     idle: Duration,
     idle_since: Instant,
+    /// When something was last read or written.
+    moved: Instant,
     /// Who keeps the others waiting, what it had taken then, and since when.
     stalled: Option<(Serial, u64, Instant)>,
     timer: Pin<Box<Sleep>>,
@@ -71,6 +73,13 @@ impl fmt::Display for MuxEnding {
     }
 }
 
+/// Which end of a connection it is: only a client opens sessions.
+pub(super) enum Role {
+    Client,
+    /// Sessions that were opened are given to this.
+    Server(Box<dyn FnMut(Opened) + Send>),
+}
+
 /// Where data of the current frame go.
 enum Current {
     Nowhere,
@@ -90,23 +99,24 @@ const HEADS_TOGETHER: usize = 4096;
 
 impl Driver {
     /// Serves the sessions in `below`, each of which is given to `open`.
-    pub fn server(
-        below: BoxEndpoint,
-        pool: Arc<Pool>,
-        idle: Duration,
-        open: impl FnMut(Opened) + Send + 'static,
-    ) -> Self {
+    pub fn server(below: BoxEndpoint, pool: Arc<Pool>, open: impl FnMut(Opened) + Send + 'static) -> Self {
+        Self::new(below, pool, Hub::new(), Role::Server(Box::new(open)))
+    }
+
+    pub(super) fn new(below: BoxEndpoint, pool: Arc<Pool>, hub: Arc<Hub>, role: Role) -> Self {
+        let idle = if matches!(role, Role::Client) { CLIENT_IDLE } else { SERVER_IDLE };
         Self {
             layout: below.layout(),
             below,
-            hub: Hub::new(),
+            hub,
             pool,
             reader: FrameReader::new(),
             carry: Vec::new(),
             current: Current::Nowhere,
-            open: Box::new(open),
+            role,
             idle,
             idle_since: Instant::now(),
+            moved: Instant::now(),
             stalled: None,
             timer: Box::pin(sleep(idle)),
         }
@@ -157,6 +167,7 @@ impl Driver {
         ready!(self.below.poll_flush(cx))?;
         let Some(batch) = self.next_batch() else { return Poll::Pending };
         self.below.send(batch)?;
+        self.moved = Instant::now();
         // What does not go at once goes when the socket is writable.
         let _ = self.below.poll_flush(cx)?;
         Poll::Ready(Ok(()))
@@ -194,7 +205,8 @@ impl Driver {
                 Poll::Ready(Err(MuxEnding::Cut(Cut::Unfinished("it ended in the middle of a frame"))))
             }
             Read::Data(batch) => {
-                self.idle_since = Instant::now();
+                self.moved = Instant::now();
+                self.idle_since = self.moved;
                 for piece in batch.pieces() {
                     self.feed(piece).map_err(MuxEnding::Cut)?;
                 }
@@ -231,6 +243,7 @@ impl Driver {
     fn begin(&mut self, head: MuxHead) -> Current {
         let MuxHead { id, kind, data } = head;
         let to = match kind {
+            MuxKind::New { .. } if matches!(self.role, Role::Client) => None,
             MuxKind::New { network, target, global_id } => {
                 let is_xudp = network == Network::Udp && (id == XUDP || global_id.is_some());
                 self.hub.lock().supersede(id);
@@ -259,6 +272,7 @@ impl Driver {
         target: Target,
         is_xudp: bool,
     ) -> Option<(Serial, Network)> {
+        let Role::Server(give) = &mut self.role else { return None };
         let mut state = self.hub.lock();
         if state.flows.len() >= MAX_SESSIONS {
             state.answer_unknown(id, MuxEnd::Cut);
@@ -272,10 +286,11 @@ impl Driver {
             network,
             pool: Arc::clone(&self.pool),
             below: self.layout,
+            opening: None,
             head: keep_head(id, is_xudp.then(|| target.clone())),
             half_open: Some(HALF_OPEN),
         };
-        (self.open)(Opened { network, target, is_xudp, stream });
+        give(Opened { network, target, is_xudp, stream });
         Some((serial, network))
     }
 
@@ -334,12 +349,16 @@ impl Driver {
                     if sessions > 0 {
                         self.idle_since = now;
                     }
-                    self.idle_since + self.idle
+                    if state.is_used_up() { now } else { self.idle_since + self.idle }
                 }
             };
             if now >= deadline {
                 match paused_by {
-                    None => return Poll::Ready(MuxEnding::Idle),
+                    // With the lock held, so that no session is opened meanwhile.
+                    None => {
+                        state.end();
+                        return Poll::Ready(MuxEnding::Idle);
+                    }
                     Some((serial, _)) if sessions > 1 => state.cut(serial),
                     Some(_) => {}
                 }
@@ -348,11 +367,27 @@ impl Driver {
                 return Poll::Pending;
             }
             drop(state);
-            if self.timer.deadline() != deadline {
-                self.timer.as_mut().reset(deadline);
+            if let Err(cut) = self.beat(cx, now) {
+                return Poll::Ready(MuxEnding::Cut(cut));
+            }
+            let wake = self.below.next_beat(self.moved).map_or(deadline, |beat| beat.min(deadline));
+            if self.timer.deadline() != wake {
+                self.timer.as_mut().reset(wake);
             }
             ready!(self.timer.as_mut().poll(cx));
         }
+    }
+}
+
+impl Driver {
+    /// Keeps the way to the peer open if nothing has moved for long.
+    fn beat(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<(), Cut> {
+        if self.below.next_beat(self.moved).is_some_and(|beat| beat <= now) {
+            self.below.beat()?;
+            // That it failed is seen by who reads or sends.
+            let _ = self.below.poll_flush(cx);
+        }
+        Ok(())
     }
 }
 

@@ -45,6 +45,8 @@ pub(super) struct State {
     /// The connection is gone.
     over: bool,
     last_serial: Serial,
+    /// The id that we used last, as a client.
+    pub(super) last_id: MuxId,
 }
 
 /// One session of the wire; XUDP's has a flow for each target.

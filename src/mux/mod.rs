@@ -10,11 +10,13 @@
 //! - What is sent waits in the order in which it came, in pieces of at most [`MAX_DATA`], and no session reads its
 //!   source for more while [`SEND_BUFFER`] is full: bulk cannot get far ahead of the others.
 
+mod client;
 mod driver;
 mod hub;
 mod quota;
 mod stream;
 
+pub use client::{Client, Connection};
 pub use driver::{Driver, MuxEnding, Opened};
 pub use quota::{Quota, Seat};
 pub use stream::MuxStream;
@@ -41,6 +43,9 @@ pub const STALL_LIMIT: Duration = Duration::from_secs(10);
 
 /// The most bytes of data in a frame of a stream, as V2Ray sends (v2fly/v2ray-core `common/mux/writer.go`).
 pub const MAX_DATA: usize = 8 * 1024;
+
+/// How long a client keeps a connection without sessions (v2fly/v2ray-core `common/mux/client.go`).
+pub const CLIENT_IDLE: Duration = Duration::from_secs(16);
 
 /// How long a server keeps a connection without sessions: V2Ray's default for idle ones
 /// (v2fly/v2ray-core `features/policy/policy.go`). Its clients close after 16 seconds.

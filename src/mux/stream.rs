@@ -22,6 +22,8 @@ pub struct MuxStream {
     pub(super) pool: Arc<Pool>,
     /// How the connection wants what it is given.
     pub(super) below: Layout,
+    /// The head of the first frame of a session that we open.
+    pub(super) opening: Option<MuxHead>,
     /// The head of our frames, with a length of data that is filled in.
     pub(super) head: Vec<u8>,
     pub(super) half_open: Option<Duration>,
@@ -42,6 +44,21 @@ const GONE: Cut = Cut::Unfinished("the connection that it shared with others is 
 const CUT: Cut = Cut::Unfinished("the peer cut it");
 
 impl MuxStream {
+    /// Opens the session at the peer, if it is not open yet, without anything to say.
+    pub fn open_silently(&mut self) {
+        if let Some(opening) = self.opening.take() {
+            self.hub.lock().send_head(&opening);
+        }
+    }
+
+    /// The head of a first frame with data, their length to be filled in.
+    fn opening_head(&self) -> Option<Vec<u8>> {
+        let opening = self.opening.clone()?;
+        let mut head = Vec::new();
+        MuxHead { data: Some(0), ..opening }.encode(&mut head);
+        Some(head)
+    }
+
     /// Packets laid out for the other side; `None` when there are none.
     fn take_packets(&self, layout: Layout) -> Option<Batch> {
         let mut batch = self.pool.batch(LARGE_BYTES);
@@ -74,9 +91,10 @@ const PACKET_ROOM: usize = 128 * 1024;
 
 impl Endpoint for MuxStream {
     fn layout(&self) -> Layout {
-        let payload = self.below.payload.saturating_sub(self.head.len());
+        let head = self.opening_head().map_or(self.head.len(), |opening| opening.len());
+        let payload = self.below.payload.saturating_sub(head);
         Layout {
-            head: self.below.head + self.head.len(),
+            head: self.below.head + head,
             payload: match self.network {
                 Network::Tcp => payload.min(MAX_DATA),
                 Network::Udp => payload,
@@ -118,9 +136,12 @@ impl Endpoint for MuxStream {
     fn send(&mut self, mut batch: Batch) -> Result<(), Cut> {
         let (bytes, ranges) = batch.parts();
         for range in ranges {
+            let opening = self.opening_head();
+            self.opening = None;
+            let head = opening.as_ref().unwrap_or(&self.head);
             let length = u16::try_from(range.len()).unwrap_or(u16::MAX).to_be_bytes();
-            let start = range.start - self.head.len();
-            bytes[start..range.start].copy_from_slice(&self.head);
+            let start = range.start - head.len();
+            bytes[start..range.start].copy_from_slice(head);
             bytes[range.start - 2..range.start].copy_from_slice(&length);
             range.start = start;
         }
@@ -172,6 +193,8 @@ impl Endpoint for MuxStream {
 
 impl Drop for MuxStream {
     fn drop(&mut self) {
+        // Its end would be nothing to a peer that does not know it.
+        self.open_silently();
         self.hub.lock().remove(self.serial);
     }
 }

@@ -92,7 +92,7 @@ impl Running {
         let below: BoxEndpoint = Box::new(Below(Arc::clone(&wire), Arc::clone(&pool)));
         let list = Arc::clone(&opened);
         let open = move |session| list.lock().unwrap().push(session);
-        let driver = tokio::spawn(Driver::server(below, Arc::clone(&pool), SERVER_IDLE, open).run());
+        let driver = tokio::spawn(Driver::server(below, Arc::clone(&pool), open).run());
         Self { wire, opened, driver, pool }
     }
 

@@ -91,6 +91,9 @@ pub enum OutboundError {
     /// The crypto library failed.
     #[error("{0}")]
     Crypto(String),
+    /// The connection that sessions were to share ended as soon as it was made.
+    #[error("the connection for many sessions (mux) is gone as soon as it was made")]
+    Shared,
     /// The outbound is a blackhole.
     #[error("blackhole")]
     Blackhole,

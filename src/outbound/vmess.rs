@@ -11,17 +11,17 @@ use std::{
 use rand::{Rng, RngExt};
 use tokio::time::{Instant, sleep};
 use wsray_vmess::{
-    AesHardware, ChunkSealer, CmdKey, Command, Direction, HeaderEntropy, Network, Options, Request, Secrets, Security,
-    SecurityChoice, outbound_options, seal_request,
+    AesHardware, ChunkSealer, CmdKey, Command, Direction, HeaderEntropy, Network, Options, Request, Secrets,
+    Security, SecurityChoice, outbound_options, seal_request,
 };
 
 use super::{Connected, How, OutboundError, first_payload};
 use crate::{
+    mux::{self, MuxStream},
     relay::FirstPayload,
     session::Session,
     stream::{Endpoint, Layout, Read},
     transport::{Channel, ConnectError, Connector, HANDSHAKE_TIMEOUT},
-
     vmess::{EndMark, ServerHabits, VmessStream, unix_seconds},
 };
 
@@ -56,6 +56,8 @@ pub struct VmessUser {
     pub authenticated_length: bool,
     /// Whether the end of the request is marked.
     pub end_mark: EndMark,
+    /// Sessions share connections.
+    pub mux: Option<mux::Client>,
 }
 
 /// The pauses before each attempt to reach a server (v2fly/v2ray-core `proxy/vmess/outbound/outbound.go`).
@@ -81,6 +83,9 @@ impl VmessOutbound {
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
         let server = &self.servers[turn % self.servers.len()];
         let user = &server.users[turn / self.servers.len() % server.users.len()];
+        if let Some(mux) = &user.mux {
+            return server.join(mux, session, user, inbound).await;
+        }
         let mut first = None;
         for pause in ATTEMPTS {
             // Even a sleep of nothing lasts until the timer's next millisecond.
@@ -104,12 +109,27 @@ impl VmessServer {
         inbound: &mut dyn Endpoint,
         first: &mut Option<Said>,
     ) -> Result<Connected, OutboundError> {
+        let target = session.target.clone();
+        let request = user.request(match session.network {
+            Network::Tcp => Command::Tcp(target),
+            Network::Udp => Command::Udp(target),
+        });
+        self.carry(request, user, Some(inbound), first).await
+    }
+
+    /// A stream for `request`, with the first payload in its first flight.
+    async fn carry(
+        &self,
+        request: Request,
+        user: &VmessUser,
+        inbound: Option<&mut dyn Endpoint>,
+        first: &mut Option<Said>,
+    ) -> Result<Connected, OutboundError> {
         let crypto = |error: wsray_vmess::CryptoError| OutboundError::Crypto(error.to_string());
-        let request = user.request(session);
         let mut sealer = ChunkSealer::new(&request, Direction::Request).map_err(crypto)?;
         let deadline = Instant::now() + HANDSHAKE_TIMEOUT;
         let said = async {
-            if first.is_none() {
+            if let (None, Some(inbound)) = (&first, inbound) {
                 let read = first_payload(inbound, first_layout(&sealer)).await;
                 *first = Some(Said::new(read.map_err(OutboundError::Inbound)?));
             }
@@ -127,9 +147,67 @@ impl VmessServer {
         };
         let how = How { tls: channel.tls_version(), ws: channel.is_ws(), early_data: early };
         channel.queue(&opening[early..]).map_err(OutboundError::Inbound)?;
-        let stream = VmessStream::client(channel, &request, sealer, user.end_mark, Arc::clone(&self.habits)).map_err(crypto)?;
+        let stream = VmessStream::client(channel, &request, sealer, user.end_mark, Arc::clone(&self.habits))
+            .map_err(crypto)?;
         let first = FirstPayload { bytes: said.len() as u64, ended: said.ended };
         Ok(Connected { endpoint: Box::new(stream), first, how: Some(how) })
+    }
+
+    /// Opens the session on a connection that others share, if need be on a new one.
+    async fn join(
+        &self,
+        mux: &mux::Client,
+        session: &Session,
+        user: &VmessUser,
+        inbound: &mut dyn Endpoint,
+    ) -> Result<Connected, OutboundError> {
+        let (mut stream, how) = match mux.open(session.network, &session.target) {
+            Some(stream) => (stream, None),
+            None => self.open_on_new(mux, session, user).await?,
+        };
+        let said = first_payload(inbound, stream.layout()).await.map_err(OutboundError::Inbound)?;
+        let mut first = FirstPayload::default();
+        match said {
+            Some(Read::Data(batch)) => {
+                first.bytes = batch.len() as u64;
+                let endpoint: &mut dyn Endpoint = &mut stream;
+                endpoint.flush().await.map_err(OutboundError::Inbound)?;
+                endpoint.send(batch).map_err(OutboundError::Inbound)?;
+            }
+            Some(Read::End) => {
+                first.ended = true;
+                stream.open_silently();
+            }
+            None => stream.open_silently(),
+        }
+        Ok(Connected { endpoint: Box::new(stream), first, how })
+    }
+
+    async fn open_on_new(
+        &self,
+        mux: &mux::Client,
+        session: &Session,
+        user: &VmessUser,
+    ) -> Result<(MuxStream, Option<How>), OutboundError> {
+        let _making = mux.making.lock().await;
+        // Another session may have made one while we waited.
+        if let Some(stream) = mux.open(session.network, &session.target) {
+            return Ok((stream, None));
+        }
+        let mut attempts = ATTEMPTS.into_iter();
+        let connected = loop {
+            sleep(attempts.next().unwrap_or_default()).await;
+            let nothing = &mut Some(Said::NOTHING);
+            match self.carry(user.request(Command::Mux), user, None, nothing).await {
+                Err(OutboundError::Connect(error)) if error.is_transient() && attempts.len() > 0 => {}
+                result => break result?,
+            }
+        };
+        let (driver, connection) = mux::Connection::new(connected.endpoint, Arc::clone(&self.connector.pool));
+        mux.add(connection);
+        tokio::spawn(driver.run());
+        let stream = mux.open(session.network, &session.target);
+        Ok((stream.ok_or(OutboundError::Shared)?, connected.how))
     }
 
     /// Connects as far as is possible without knowing what will be sent.
@@ -143,8 +221,9 @@ impl VmessServer {
 }
 
 impl VmessUser {
-    fn request(&self, session: &Session) -> Request {
-        let (security, mut options) = outbound_options(self.security, session.network, aes_hardware());
+    fn request(&self, command: Command) -> Request {
+        let network = if matches!(command, Command::Udp(_)) { Network::Udp } else { Network::Tcp };
+        let (security, mut options) = outbound_options(self.security, network, aes_hardware());
         if self.authenticated_length && security != Security::None {
             options = options | Options::AUTHENTICATED_LENGTH;
         }
@@ -153,11 +232,6 @@ impl VmessUser {
         random.fill_bytes(&mut secrets.body_key);
         random.fill_bytes(&mut secrets.body_iv);
         secrets.response_auth = random.random();
-        let target = session.target.clone();
-        let command = match session.network {
-            Network::Tcp => Command::Tcp(target),
-            Network::Udp => Command::Udp(target),
-        };
         Request { secrets, options, security, command }
     }
 
@@ -180,7 +254,9 @@ impl Said {
 
     fn new(read: Option<Read>) -> Self {
         match read {
-            Some(Read::Data(batch)) => Self { pieces: batch.pieces().map(<[u8]>::to_vec).collect(), ended: false },
+            Some(Read::Data(batch)) => {
+                Self { pieces: batch.pieces().map(<[u8]>::to_vec).collect(), ended: false }
+            }
             Some(Read::End) => Self { pieces: Vec::new(), ended: true },
             None => Self::NOTHING,
         }
@@ -212,11 +288,11 @@ fn first_layout(sealer: &ChunkSealer) -> Layout {
 /// Whether the CPU computes AES, as V2Ray asks it for `auto` (v2fly/v2ray-core `common/protocol/headers.go`).
 fn aes_hardware() -> AesHardware {
     #[cfg(target_arch = "x86_64")]
-    let present = std::arch::is_x86_feature_detected!("aes") && std::arch::is_x86_feature_detected!("pclmulqdq");
+    let present =
+        std::arch::is_x86_feature_detected!("aes") && std::arch::is_x86_feature_detected!("pclmulqdq");
     #[cfg(target_arch = "aarch64")]
     let present = std::arch::is_aarch64_feature_detected!("aes");
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     let present = false;
     if present { AesHardware::Present } else { AesHardware::Absent }
 }
-

@@ -156,8 +156,8 @@ pub(crate) const OUTBOUND: &[Key] = &[
 
 /// `mux`
 pub(crate) const MUX: &[Key] = &[
-    key("enabled", Refused("write false: each session gets a connection of its own")),
-    key("concurrency", Quiet),
+    key("enabled", Read),
+    key("concurrency", Read),
     key("xudpConcurrency", Quiet),
     key("xudpProxyUDP443", Quiet),
     key("packetEncoding", Quiet),

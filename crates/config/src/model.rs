@@ -245,6 +245,8 @@ pub struct VmessOutbound {
     pub servers: Vec<VmessServer>,
     /// What carries it.
     pub stream: ClientStream,
+    /// How many sessions share a connection (Mux.Cool); `None`: each has its own.
+    pub mux: Option<u16>,
 }
 
 /// A server that a VMess outbound uses.

@@ -494,6 +494,28 @@ fn v2ray_2_spellings_load_in_v2rays_order() {
     );
 }
 
+/// How many sessions share a connection of a vmess outbound with this `mux`.
+fn shared(mux: &str) -> Option<u16> {
+    let text = format!(
+        r#"{{ "outbounds": [{{ "protocol": "vmess", "mux": {mux}, "settings": {{ "vnext": [{{ "address": "example.com",
+            "port": 443, "users": [{{ "id": "b831381d-6324-4d53-ad4f-8cda48b30811" }}] }}] }} }}] }}"#
+    );
+    match &config(&text).outbounds[0].protocol {
+        wsray_config::OutboundProtocol::Vmess(vmess) => vmess.mux,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn mux_shares_a_connection_among_as_many_sessions_as_it_says() {
+    assert_eq!(shared(r#"{ "enabled": true }"#), Some(8));
+    assert_eq!(shared(r#"{ "enabled": true, "concurrency": 0 }"#), Some(8));
+    assert_eq!(shared(r#"{ "enabled": true, "concurrency": 1024 }"#), Some(1024));
+    assert_eq!(shared(r#"{ "enabled": true, "concurrency": -1 }"#), None);
+    assert_eq!(shared(r#"{ "enabled": false, "concurrency": 8 }"#), None);
+    assert_eq!(shared("{}"), None);
+}
+
 #[test]
 fn mux_with_a_negative_concurrency_is_off() {
     let text =

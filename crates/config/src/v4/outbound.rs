@@ -38,22 +38,37 @@ const PROTOCOLS: values::Names = values::Names {
 /// Reads an element of `outbounds`.
 pub(super) fn outbound<'a>(node: &Node<'a>, transport: Option<&Object<'a>>) -> Parsed<Outbound> {
     let object = node.object(node.either(keys::OUTBOUND, keys5::OUTBOUND))?;
-    let mux = object.find("mux").map_or(Ok(()), |mux| mux_is_off(&mux));
+    let mux = object.find("mux").map_or(Ok(None), |mux| shared(&mux));
     let tag = object.text("tag", "a tag");
-    let protocol = protocol(&object, transport);
-    mux?;
-    Ok(Outbound { place: node.place(), tag: tag?.map(str::to_owned), protocol: protocol? })
+    let mut protocol = protocol(&object, transport)?;
+    let mux = mux?;
+    match (&mut protocol, mux, object.find("mux")) {
+        (OutboundProtocol::Vmess(vmess), ..) => vmess.mux = mux,
+        (_, Some(_), Some(node)) => {
+            return Err(node.refuse("only vmess outbounds share connections", "remove mux here"));
+        }
+        _ => {}
+    }
+    Ok(Outbound { place: node.place(), tag: tag?.map(str::to_owned), protocol })
 }
 
-/// A negative concurrency switches mux off for good, as in V2Ray (`infra/conf/v4/v2ray.go`).
-fn mux_is_off(mux: &Node<'_>) -> Parsed<()> {
+/// How many sessions share a connection, if any do. A negative concurrency switches mux off for good and 0 stands for
+/// the default, as in V2Ray (v2fly/v2ray-core `infra/conf/v4/v2ray.go`, `app/proxyman/outbound/handler.go`).
+fn shared(mux: &Node<'_>) -> Parsed<Option<u16>> {
     let negative = |value: &Node<'_>| value.as_text().is_none() && value.found().starts_with('-');
     let is_concurrency = |name: &str| name.eq_ignore_ascii_case("concurrency");
     if mux.entries()?.iter().any(|(name, _, value)| is_concurrency(name) && negative(value)) {
-        return Ok(());
+        return Ok(None);
     }
-    mux.object(keys::MUX).map(|_| ())
+    let mux = mux.object(keys::MUX)?;
+    let enabled = mux.flag("enabled");
+    let concurrency = mux.number("concurrency", "a number of sessions", 0..=1024)?;
+    let most = concurrency.and_then(|most| u16::try_from(most).ok()).filter(|most| *most > 0);
+    Ok(enabled?.then_some(most.unwrap_or(DEFAULT_CONCURRENCY)))
 }
+
+/// How many sessions share a connection where only `enabled` is written.
+const DEFAULT_CONCURRENCY: u16 = 8;
 
 fn protocol<'a>(object: &Object<'a>, transport: Option<&Object<'a>>) -> Parsed<OutboundProtocol> {
     let Some(node) = object.find("protocol") else {
@@ -64,7 +79,7 @@ fn protocol<'a>(object: &Object<'a>, transport: Option<&Object<'a>>) -> Parsed<O
         "vmess" => {
             let servers = servers(object);
             let stream = stream::client(object, transport, servers.as_deref().unwrap_or_default());
-            let vmess = VmessOutbound { servers: servers?, stream: stream? };
+            let vmess = VmessOutbound { servers: servers?, stream: stream?, mux: None };
             warn_unprotected(object, &vmess);
             Ok(OutboundProtocol::Vmess(vmess))
         }
