@@ -1,9 +1,6 @@
 //! The wsray program: see the library's documentation for the map.
 
-use std::{
-    io::Write as _,
-    process::ExitCode,
-};
+use std::{io::Write as _, process::ExitCode};
 
 use wsray::cli::{self, Environment, Exit, Stop};
 

@@ -6,12 +6,16 @@ use aws_lc_rs::digest;
 use rustls::{
     ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
     client::{
-        Resumption, WebPkiServerVerifier, verify_server_name,
+        Resumption, WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        verify_server_name,
     },
     crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
-    server::{ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert, ResolvesServerCertUsingSni},
+    server::{
+        ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert,
+        ResolvesServerCertUsingSni,
+    },
     sign::CertifiedKey,
 };
 use wsray_config::{CertificatePair, ClientTls, Diagnostic, Pem, PemSource, ServerTls};
@@ -23,7 +27,8 @@ use wsray_vmess::Address;
 /// A file that cannot be read, text that is no PEM, a key that is not the certificate's.
 pub fn server_config(tls: &ServerTls) -> Result<Arc<ServerConfig>, Diagnostic> {
     let provider = provider();
-    let keys = tls.certificates.iter().map(|pair| certified_key(pair, &provider)).collect::<Result<Vec<_>, _>>()?;
+    let keys =
+        tls.certificates.iter().map(|pair| certified_key(pair, &provider)).collect::<Result<Vec<_>, _>>()?;
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| Diagnostic::at(&tls.place, error.to_string()))?;
@@ -87,8 +92,11 @@ pub fn server_name(tls: &ClientTls, address: &Address) -> Result<ServerName<'sta
     match tls.server_name.as_ref().unwrap_or(address) {
         Address::Ip(ip) => Ok(ServerName::from(*ip)),
         Address::Domain(domain) => ServerName::try_from(domain.as_str().to_owned()).map_err(|_| {
-            Diagnostic::at(&tls.place, format!("{:?} is no name that a certificate can hold", domain.as_str()))
-                .help("write the server's name into serverName")
+            Diagnostic::at(
+                &tls.place,
+                format!("{:?} is no name that a certificate can hold", domain.as_str()),
+            )
+            .help("write the server's name into serverName")
         }),
     }
 }
@@ -98,7 +106,8 @@ fn provider() -> Arc<CryptoProvider> {
     let mut provider = rustls::crypto::aws_lc_rs::default_provider();
     let is_aes_128 = |suite: &rustls::SupportedCipherSuite| {
         use rustls::CipherSuite::{
-            TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, TLS13_AES_128_GCM_SHA256,
+            TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+            TLS13_AES_128_GCM_SHA256,
         };
         [
             TLS13_AES_128_GCM_SHA256,
@@ -121,8 +130,9 @@ fn read(pem: &Pem, what: &str) -> Result<Vec<u8>, Diagnostic> {
     match &pem.source {
         PemSource::Inline(text) => Ok(text.clone().into_bytes()),
         PemSource::File(path) => std::fs::read(path).map_err(|error| {
-            Diagnostic::at(&pem.place, format!("cannot read the {what} file {path:?}: {error}"))
-                .help("check the path (it is taken from the folder the program is started in) and its permissions")
+            Diagnostic::at(&pem.place, format!("cannot read the {what} file {path:?}: {error}")).help(
+                "check the path (it is taken from the folder the program is started in) and its permissions",
+            )
         }),
     }
 }
@@ -150,11 +160,14 @@ fn certified_key(pair: &CertificatePair, provider: &CryptoProvider) -> Result<Ce
     let chain = read_certificates(&pair.certificate)?;
     let key = read_key(&pair.key)?;
     CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
-        rustls::Error::InconsistentKeys(_) => {
-            Diagnostic::at(&pair.key.place, "this key does not belong to the certificate beside it")
-                .help("give the key that the certificate was issued for; the certificate file's first block must be \
-                       the server's own certificate")
-        }
+        rustls::Error::InconsistentKeys(_) => Diagnostic::at(
+            &pair.key.place,
+            "this key does not belong to the certificate beside it",
+        )
+        .help(
+            "give the key that the certificate was issued for; the certificate file's first block must be \
+                       the server's own certificate",
+        ),
         error => Diagnostic::at(&pair.place, format!("certificate and key cannot be used: {error}")),
     })
 }
@@ -175,7 +188,9 @@ impl BySni {
             by_sni.first.get_or_insert_with(|| Arc::new(key.clone()));
             for name in dns_names(&key) {
                 match name.strip_prefix("*.") {
-                    Some(domain) => by_sni.wildcards.push((domain.to_ascii_lowercase(), Arc::new(key.clone()))),
+                    Some(domain) => {
+                        by_sni.wildcards.push((domain.to_ascii_lowercase(), Arc::new(key.clone())))
+                    }
                     // A name that rustls does not take is never asked for.
                     None => drop(by_sni.named.add(&name, key.clone())),
                 }
@@ -199,7 +214,8 @@ impl ResolvesServerCert for BySni {
 
 /// The DNS names of a certificate.
 fn dns_names(key: &CertifiedKey) -> Vec<String> {
-    let Some(parsed) = key.end_entity_cert().ok().and_then(|der| webpki::EndEntityCert::try_from(der).ok()) else {
+    let Some(parsed) = key.end_entity_cert().ok().and_then(|der| webpki::EndEntityCert::try_from(der).ok())
+    else {
         return Vec::new();
     };
     parsed.valid_dns_names().map(str::to_owned).collect()
@@ -219,7 +235,10 @@ struct Verifier {
 
 impl fmt::Debug for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Verifier").field("insecure", &self.insecure).field("pins", &self.pinned.len()).finish_non_exhaustive()
+        f.debug_struct("Verifier")
+            .field("insecure", &self.insecure)
+            .field("pins", &self.pinned.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -234,7 +253,8 @@ impl ServerCertVerifier for Verifier {
     ) -> Result<ServerCertVerified, rustls::Error> {
         if !self.pinned.is_empty() && !self.pinned.contains(&chain_hash(end_entity, intermediates)) {
             return Err(rustls::Error::General(
-                "the server's certificate chain has none of the hashes in pinnedPeerCertificateChainSha256".into(),
+                "the server's certificate chain has none of the hashes in pinnedPeerCertificateChainSha256"
+                    .into(),
             ));
         }
         if self.insecure {

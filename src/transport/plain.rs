@@ -42,7 +42,16 @@ impl Plain {
     pub fn new(socket: Socket, pool: Arc<Pool>, mut ahead: Vec<u8>) -> Self {
         socket.reset_unless_complete();
         ahead.shrink_to_fit();
-        Self { socket, pool, ahead, outgoing: None, state: PlainState::Open, bulk: false, ended: false, drained: 0 }
+        Self {
+            socket,
+            pool,
+            ahead,
+            outgoing: None,
+            state: PlainState::Open,
+            bulk: false,
+            ended: false,
+            drained: 0,
+        }
     }
 
     /// Whether payload is left that was read before the session began.

@@ -9,7 +9,8 @@ use rustls::{
     pki_types::ServerName,
     server::{ServerConnectionData, UnbufferedServerConnection},
     unbuffered::{
-        ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedConnectionCommon, UnbufferedStatus,
+        ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedConnectionCommon,
+        UnbufferedStatus,
     },
 };
 

@@ -87,7 +87,9 @@ impl SocksInbound {
         let client = match timeout(self.common.handshake, Box::pin(self.greet(tcp))).await {
             Ok(Ok(client)) => client,
             Ok(Err(Refusal::Eof)) | Err(_) => return,
-            Ok(Err(refusal)) => return self.common.tell_refused("refused SOCKS clients", "socks", peer, &refusal),
+            Ok(Err(refusal)) => {
+                return self.common.tell_refused("refused SOCKS clients", "socks", peer, &refusal);
+            }
         };
         if let Err(refusal) = self.serve(client, peer).await {
             self.common.tell_refused("refused SOCKS clients", "socks", peer, &refusal);

@@ -202,7 +202,10 @@ fn rejected_strangers_are_a_few_access_lines_and_a_count() {
 #[test]
 fn configuration_of_v2ray_gives_the_settings() {
     let text = r#"{"log": {"access": "none", "error": "/var/log/wsray.log", "loglevel": "info"}}"#;
-    let config = wsray_config::load(&[wsray_config::Source::new("c", text)], &wsray_config::Options::default()).unwrap().config;
+    let config =
+        wsray_config::load(&[wsray_config::Source::new("c", text)], &wsray_config::Options::default())
+            .unwrap()
+            .config;
     let settings = LogSettings::from_config(&config.log, Zone::utc());
     assert_eq!((settings.access, settings.level), (Output::Off, Level::Info));
     assert_eq!(settings.error, Output::File("/var/log/wsray.log".into()));
