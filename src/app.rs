@@ -228,7 +228,8 @@ fn trust(config: &ForwardedTrust) -> Trust {
 fn build_outbound(config: &wsray_config::Outbound, pool: &Arc<Pool>) -> Result<Outbound, Diagnostic> {
     let kind = match &config.protocol {
         OutboundProtocol::Vmess(vmess) => {
-            let servers = vmess.servers.iter().map(|server| build_server(server, &vmess.stream, pool, vmess.mux));
+            let servers =
+                vmess.servers.iter().map(|server| build_server(server, &vmess.stream, pool, vmess.mux));
             OutboundKind::Vmess(VmessOutbound {
                 servers: servers.collect::<Result<_, _>>()?,
                 next: AtomicUsize::new(0),

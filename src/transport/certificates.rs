@@ -189,7 +189,7 @@ impl BySni {
             for name in dns_names(&key) {
                 match name.strip_prefix("*.") {
                     Some(domain) => {
-                        by_sni.wildcards.push((domain.to_ascii_lowercase(), Arc::new(key.clone())))
+                        by_sni.wildcards.push((domain.to_ascii_lowercase(), Arc::new(key.clone())));
                     }
                     // A name that rustls does not take is never asked for.
                     None => drop(by_sni.named.add(&name, key.clone())),
