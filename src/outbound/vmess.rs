@@ -88,10 +88,7 @@ impl VmessOutbound {
         }
         let mut first = None;
         for pause in ATTEMPTS {
-            // Even a sleep of nothing lasts until the timer's next millisecond.
-            if !pause.is_zero() {
-                sleep(pause).await;
-            }
+            wait(pause).await;
             match server.attempt(session, user, inbound, &mut first).await {
                 Err(OutboundError::Connect(error)) if error.is_transient() && pause != ATTEMPTS[4] => {}
                 result => return result,
@@ -196,7 +193,7 @@ impl VmessServer {
         }
         let mut attempts = ATTEMPTS.into_iter();
         let connected = loop {
-            sleep(attempts.next().unwrap_or_default()).await;
+            wait(attempts.next().unwrap_or_default()).await;
             let nothing = &mut Some(Said::NOTHING);
             match self.carry(user.request(Command::Mux), user, None, nothing).await {
                 Err(OutboundError::Connect(error)) if error.is_transient() && attempts.len() > 0 => {}
@@ -240,6 +237,13 @@ impl VmessUser {
         let mut random = [0; 28];
         rand::rng().fill_bytes(&mut random);
         seal_request(&self.cmd_key, request, &HeaderEntropy::from_random(random), unix_seconds())
+    }
+}
+
+/// Waits, if there is anything to wait for: even a sleep of nothing lasts until the timer's next millisecond.
+async fn wait(pause: Duration) {
+    if !pause.is_zero() {
+        sleep(pause).await;
     }
 }
 
