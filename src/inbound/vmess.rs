@@ -66,7 +66,9 @@ struct TooMany;
 enum Refusal {
     #[error("{0}")]
     Header(#[from] HeaderError),
-    #[error("the connection ended before a whole VMess header had come")]
+    #[error("no whole request within the handshake's time (policy.levels, handshake)")]
+    Slow,
+    #[error("no whole VMess header came before the connection or the handshake's time ended")]
     Incomplete,
     /// A guess: see [`crate::transport::Accepted::misses_early_data`].
     #[error(
@@ -146,7 +148,10 @@ impl VmessInbound {
                 self.common.tell_refused("refused handshakes", "transport", peer, &error);
                 return None;
             }
-            Err(_) => return None,
+            Err(_) => {
+                self.common.tell_refused("refused handshakes", "transport", peer, &Refusal::Slow);
+                return None;
+            }
         };
         let (mut channel, source) = (accepted.channel, accepted.source);
         self.tell_disbelieved(source.ip(), accepted.told);
