@@ -4,8 +4,11 @@
 //! chunks in place. Writing: pieces sealed by the layer above -> a frame header in front of each, masked in place
 //! -> TLS records -> socket. Whatever is incomplete stays here between two reads, in a vector of its size.
 
+mod handshake;
+mod receive;
+
 use std::{
-    io::{self, IoSliceMut},
+    io,
     ops::Range,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -14,14 +17,16 @@ use std::{
 
 use rand::RngExt;
 use tokio::time::Instant;
-use wsray_ws::{Control, Decoder, End, PingQueue, Role};
+use wsray_ws::{Control, Decoder, PingQueue, Role};
+
+pub use handshake::HandshakeError;
 
 use super::{
     Socket,
     heartbeat::{Beat, Heartbeat, Link},
-    tls::{Opened, Tls},
+    tls::Tls,
 };
-use crate::stream::{Batch, Cut, LARGE_BYTES, Pool, SMALL_BYTES};
+use crate::stream::{Batch, Cut, LARGE_BYTES, Pool};
 
 /// A connected transport, after its handshakes.
 pub struct Channel {
@@ -90,9 +95,6 @@ pub struct Incoming {
 /// A server waits this long for its client to close first, as a V2Ray client may throw away what it has not passed
 /// on when the close overtakes it (v2fly/v2ray-core `transport/pipe/impl.go`); V2Ray's own server waits as long.
 pub const CLOSE_LINGER: Duration = Duration::from_secs(1);
-
-/// Answers to pings waiting to be sent, in bytes; more pings than that go unanswered.
-const MAX_CONTROL_BYTES: usize = 16 * 1024;
 
 /// How often the count of frames without data starts anew.
 const TICK: Duration = Duration::from_secs(1);
@@ -359,138 +361,10 @@ impl Channel {
             }
         }
     }
-
-    /// One read from the socket, decrypted and deframed; `None` when it held no stream bytes.
-    fn try_receive(&mut self, room: usize) -> io::Result<Option<Incoming>> {
-        let carried = self.carry.len();
-        let tls_carried = self.tls.as_mut().map_or(0, |tls| tls.carry().len());
-        let wanted =
-            if self.bulk || carried + tls_carried > CARRY_IN_SMALL { LARGE_BYTES } else { SMALL_BYTES };
-        let mut batch = self.pool.batch(wanted);
-        let last = batch.capacity().min(room.max(carried + SMALL_BYTES));
-        let fresh = if self.tls.is_some() {
-            self.receive_tls(&mut batch, carried, last)?
-        } else {
-            let read = self.receive_raw(&mut batch.bytes()[carried..last])?;
-            carried..carried + read
-        };
-        Ok(self.deframe(batch, fresh))
-    }
-
-    /// Reads from the socket into `space`; notes the end.
-    fn receive_raw(&mut self, space: &mut [u8]) -> io::Result<usize> {
-        let read = self.socket.try_read(&mut [IoSliceMut::new(space)])?;
-        if read == 0 {
-            self.end = Some(ChannelEnd::Eof);
-        } else if let Some(ws) = &mut self.ws {
-            ws.heartbeat.heard();
-        }
-        self.bulk = if self.bulk { read > SMALL_BYTES } else { read == space.len() };
-        Ok(read)
-    }
-
-    /// Reads records and puts their plaintext into `batch` from `start` on.
-    fn receive_tls(&mut self, batch: &mut Batch, start: usize, last: usize) -> io::Result<Range<usize>> {
-        let Some(mut tls) = self.tls.take() else { return Ok(start..start) };
-        let received = self.receive_records(&mut tls, batch, start, last);
-        self.tls = Some(tls);
-        received
-    }
-
-    fn receive_records(
-        &mut self,
-        tls: &mut Tls,
-        batch: &mut Batch,
-        start: usize,
-        last: usize,
-    ) -> io::Result<Range<usize>> {
-        let mut raw = self.pool.batch(last);
-        let carried = tls.carry().len();
-        // Plaintext is shorter than its records, so what fits here fits behind `start` in a buffer of equal size.
-        let space = carried..(last - start).min(raw.capacity());
-        let read = self.receive_raw(&mut raw.bytes()[space])?;
-        let records = &mut raw.bytes()[..carried + read];
-        records[..carried].copy_from_slice(tls.carry());
-        tls.carry().clear();
-        let mut at = start;
-        let plain = batch.bytes();
-        let mut deliver = |piece: &[u8]| {
-            plain[at..at + piece.len()].copy_from_slice(piece);
-            at += piece.len();
-        };
-        match tls.open(records, &mut deliver, &mut self.control) {
-            Ok(opened) => {
-                *tls.carry() = records[opened.used..].to_vec();
-                if opened.closed {
-                    self.end = Some(ChannelEnd::Eof);
-                }
-            }
-            Err(error) => self.end = Some(ChannelEnd::Broken { layer: "TLS", reason: error.to_string() }),
-        }
-        Ok(start..at)
-    }
-
-    /// Deframes `fresh` and puts the carried stream bytes in front of it.
-    fn deframe(&mut self, mut batch: Batch, fresh: Range<usize>) -> Option<Incoming> {
-        let stream = match &mut self.ws {
-            None => fresh,
-            Some(ws) => {
-                let mut pings = PingQueue::new();
-                let decoded = ws.decode(&mut batch.bytes()[fresh.clone()], &mut pings);
-                let role = ws.role;
-                if let Some(end) = decoded.end {
-                    self.end = Some(match end {
-                        End::Close(code) => ChannelEnd::Close(code),
-                        End::Violation(violation) => {
-                            self.queue_goodbye(Some(violation.close_code()));
-                            ChannelEnd::Broken { layer: "WebSocket", reason: violation.to_string() }
-                        }
-                    });
-                }
-                self.answer(&mut pings, role);
-                fresh.start + decoded.payload.start..fresh.start + decoded.payload.end
-            }
-        };
-        if stream.is_empty() {
-            return None;
-        }
-        let start = stream.start - self.carry.len();
-        batch.bytes()[start..stream.start].copy_from_slice(&self.carry);
-        self.carry = Vec::new();
-        Some(Incoming { batch, stream: start..stream.end })
-    }
-
-    /// As much as a buffer holds of what came behind the handshake; the rest waits its turn.
-    fn deframe_ahead(&mut self, mut ahead: Vec<u8>, room: usize) -> Option<Incoming> {
-        let carried = self.carry.len();
-        let mut batch = self.pool.batch(carried + ahead.len());
-        let now = ahead.len().min(batch.capacity() - carried).min(room);
-        batch.bytes()[carried..carried + now].copy_from_slice(&ahead[..now]);
-        ahead.drain(..now);
-        self.ahead = ahead;
-        self.deframe(batch, carried..carried + now)
-    }
-
-    fn answer(&mut self, pings: &mut PingQueue, role: Role) {
-        if let Some(ws) = self.ws.as_mut().filter(|_| !pings.is_empty()) {
-            ws.heartbeat.answered(Instant::now());
-        }
-        while let Some(payload) = pings.pop() {
-            if self.control.len() > MAX_CONTROL_BYTES || self.goodbye != Goodbye::NotSaid {
-                return;
-            }
-            let mut frame = Vec::new();
-            wsray_ws::control(Control::Pong, payload.as_bytes(), mask_key(role), &mut frame);
-            let _ = self.queue_wire(&frame);
-        }
-    }
 }
 
 /// The largest frame we make: with its header it fits one TLS record (RFC 8446 section 5.1).
 const FRAME: usize = 16 * 1024 - wsray_ws::MAX_HEADER_BYTES;
-
-/// More carried bytes than this do not leave enough of a small buffer for new ones.
-const CARRY_IN_SMALL: usize = 1024;
 
 impl Ws {
     fn decode(&mut self, fresh: &mut [u8], pings: &mut PingQueue) -> wsray_ws::Decoded {
@@ -511,133 +385,10 @@ fn mask_key(role: Role) -> Option<[u8; 4]> {
     (role == Role::Client).then(|| rand::rng().random())
 }
 
-/// The channel before frames: what handshakes read and write, byte by byte.
-impl Channel {
-    /// Makes this end of a TLS connection and shakes hands.
-    ///
-    /// # Errors
-    /// When the socket fails or the peer breaks TLS; an alert has been sent then.
-    pub async fn handshake(&mut self, mut tls: Tls) -> Result<(), HandshakeError> {
-        let mut raw = std::mem::take(&mut self.ahead);
-        let mut plain = Vec::new();
-        loop {
-            let mut replies = Vec::new();
-            let opened = tls.open(&mut raw, &mut |piece| plain.extend_from_slice(piece), &mut replies);
-            self.socket.write_all(&replies).await?;
-            let opened = opened?;
-            raw.drain(..opened.used);
-            self.note_closed(opened);
-            if !tls.is_handshaking() {
-                break;
-            }
-            if self.socket.read_some(&mut raw, HANDSHAKE_READ).await? == 0 {
-                return Err(HandshakeError::Eof);
-            }
-        }
-        *tls.carry() = snug(raw);
-        self.tls = Some(Box::new(tls));
-        self.ahead = snug(plain);
-        Ok(())
-    }
-
-    /// TLS tells of a close_notify once only.
-    fn note_closed(&mut self, opened: Opened) {
-        if opened.closed {
-            self.end = Some(ChannelEnd::Eof);
-        }
-    }
-
-    /// The protocol that TLS agreed on, if any.
-    pub fn alpn(&self) -> Option<&[u8]> {
-        self.tls.as_ref().and_then(|tls| tls.alpn())
-    }
-
-    /// The version of TLS, if there is TLS.
-    pub fn tls_version(&self) -> Option<rustls::ProtocolVersion> {
-        self.tls.as_ref().and_then(|tls| tls.version())
-    }
-
-    /// Appends what comes next to `bytes`; 0 means the end. Before the upgrade only.
-    ///
-    /// # Errors
-    /// When the socket fails or the peer breaks TLS.
-    pub async fn read_some(&mut self, bytes: &mut Vec<u8>) -> Result<usize, HandshakeError> {
-        let before = bytes.len();
-        if !self.ahead.is_empty() {
-            bytes.append(&mut self.ahead);
-            self.ahead = Vec::new();
-            return Ok(bytes.len() - before);
-        }
-        if self.end.is_some() {
-            return Ok(0);
-        }
-        let Some(tls) = &mut self.tls else {
-            return Ok(self.socket.read_some(bytes, HANDSHAKE_READ).await?);
-        };
-        loop {
-            let mut replies = Vec::new();
-            let mut raw = std::mem::take(tls.carry());
-            let opened = tls.open(&mut raw, &mut |piece| bytes.extend_from_slice(piece), &mut replies);
-            raw.drain(..opened.as_ref().map_or(0, |opened| opened.used));
-            *tls.carry() = raw;
-            self.socket.write_all(&replies).await?;
-            // An error that comes behind bytes comes again at the next call.
-            let closed = opened.as_ref().is_ok_and(|opened| opened.closed);
-            if closed {
-                self.end = Some(ChannelEnd::Eof);
-            }
-            if bytes.len() > before || closed {
-                return Ok(bytes.len() - before);
-            }
-            opened?;
-            if self.socket.read_some(tls.carry(), HANDSHAKE_READ).await? == 0 {
-                return Ok(0);
-            }
-        }
-    }
-
-    /// Sends `bytes` as they are, inside TLS if there is one. Before the upgrade only.
-    ///
-    /// # Errors
-    /// When the socket fails.
-    pub async fn write_all(&mut self, bytes: &[u8]) -> Result<(), HandshakeError> {
-        let Some(tls) = &mut self.tls else { return Ok(self.socket.write_all(bytes).await?) };
-        let mut sealed = Vec::new();
-        tls.seal_onto(bytes, &mut sealed).map_err(|error| HandshakeError::Seal(error.to_string()))?;
-        Ok(self.socket.write_all(&sealed).await?)
-    }
-
-    /// Keeps bytes that were read and belong to what follows. Before the upgrade only.
-    pub fn unread(&mut self, bytes: Vec<u8>) {
-        self.ahead = snug(bytes);
-    }
-}
-
 /// The same bytes without the room that a handshake's reads left: a session may keep them, empty, for hours.
 fn snug(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes.shrink_to_fit();
     bytes
-}
-
-/// How much a handshake reads at once.
-const HANDSHAKE_READ: usize = 4 * 1024;
-
-/// A handshake that did not come to its end.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum HandshakeError {
-    /// The socket failed.
-    #[error(transparent)]
-    Io(#[from] io::Error),
-    /// The peer went away in the middle.
-    #[error("the connection was closed during the handshake")]
-    Eof,
-    /// TLS refused.
-    #[error(transparent)]
-    Tls(#[from] rustls::Error),
-    /// TLS cannot send.
-    #[error("{0}")]
-    Seal(String),
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::*;
+use super::{receive::MAX_CONTROL_BYTES, *};
 
 async fn sockets() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();

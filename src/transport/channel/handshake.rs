@@ -1,0 +1,128 @@
+//! A channel before frames: what handshakes read and write, byte by byte.
+
+use std::io;
+
+use super::{Channel, ChannelEnd, snug};
+use crate::transport::tls::{Opened, Tls};
+
+impl Channel {
+    /// Makes this end of a TLS connection and shakes hands.
+    ///
+    /// # Errors
+    /// When the socket fails or the peer breaks TLS; an alert has been sent then.
+    pub async fn handshake(&mut self, mut tls: Tls) -> Result<(), HandshakeError> {
+        let mut raw = std::mem::take(&mut self.ahead);
+        let mut plain = Vec::new();
+        loop {
+            let mut replies = Vec::new();
+            let opened = tls.open(&mut raw, &mut |piece| plain.extend_from_slice(piece), &mut replies);
+            self.socket.write_all(&replies).await?;
+            let opened = opened?;
+            raw.drain(..opened.used);
+            self.note_closed(opened);
+            if !tls.is_handshaking() {
+                break;
+            }
+            if self.socket.read_some(&mut raw, HANDSHAKE_READ).await? == 0 {
+                return Err(HandshakeError::Eof);
+            }
+        }
+        *tls.carry() = snug(raw);
+        self.tls = Some(Box::new(tls));
+        self.ahead = snug(plain);
+        Ok(())
+    }
+
+    /// TLS tells of a close_notify once only.
+    fn note_closed(&mut self, opened: Opened) {
+        if opened.closed {
+            self.end = Some(ChannelEnd::Eof);
+        }
+    }
+
+    /// The protocol that TLS agreed on, if any.
+    pub fn alpn(&self) -> Option<&[u8]> {
+        self.tls.as_ref().and_then(|tls| tls.alpn())
+    }
+
+    /// The version of TLS, if there is TLS.
+    pub fn tls_version(&self) -> Option<rustls::ProtocolVersion> {
+        self.tls.as_ref().and_then(|tls| tls.version())
+    }
+
+    /// Appends what comes next to `bytes`; 0 means the end. Before the upgrade only.
+    ///
+    /// # Errors
+    /// When the socket fails or the peer breaks TLS.
+    pub async fn read_some(&mut self, bytes: &mut Vec<u8>) -> Result<usize, HandshakeError> {
+        let before = bytes.len();
+        if !self.ahead.is_empty() {
+            bytes.append(&mut self.ahead);
+            self.ahead = Vec::new();
+            return Ok(bytes.len() - before);
+        }
+        if self.end.is_some() {
+            return Ok(0);
+        }
+        let Some(tls) = &mut self.tls else {
+            return Ok(self.socket.read_some(bytes, HANDSHAKE_READ).await?);
+        };
+        loop {
+            let mut replies = Vec::new();
+            let mut raw = std::mem::take(tls.carry());
+            let opened = tls.open(&mut raw, &mut |piece| bytes.extend_from_slice(piece), &mut replies);
+            raw.drain(..opened.as_ref().map_or(0, |opened| opened.used));
+            *tls.carry() = raw;
+            self.socket.write_all(&replies).await?;
+            // An error that comes behind bytes comes again at the next call.
+            let closed = opened.as_ref().is_ok_and(|opened| opened.closed);
+            if closed {
+                self.end = Some(ChannelEnd::Eof);
+            }
+            if bytes.len() > before || closed {
+                return Ok(bytes.len() - before);
+            }
+            opened?;
+            if self.socket.read_some(tls.carry(), HANDSHAKE_READ).await? == 0 {
+                return Ok(0);
+            }
+        }
+    }
+
+    /// Sends `bytes` as they are, inside TLS if there is one. Before the upgrade only.
+    ///
+    /// # Errors
+    /// When the socket fails.
+    pub async fn write_all(&mut self, bytes: &[u8]) -> Result<(), HandshakeError> {
+        let Some(tls) = &mut self.tls else { return Ok(self.socket.write_all(bytes).await?) };
+        let mut sealed = Vec::new();
+        tls.seal_onto(bytes, &mut sealed).map_err(|error| HandshakeError::Seal(error.to_string()))?;
+        Ok(self.socket.write_all(&sealed).await?)
+    }
+
+    /// Keeps bytes that were read and belong to what follows. Before the upgrade only.
+    pub fn unread(&mut self, bytes: Vec<u8>) {
+        self.ahead = snug(bytes);
+    }
+}
+
+/// How much a handshake reads at once.
+const HANDSHAKE_READ: usize = 4 * 1024;
+
+/// A handshake that did not come to its end.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HandshakeError {
+    /// The socket failed.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The peer went away in the middle.
+    #[error("the connection was closed during the handshake")]
+    Eof,
+    /// TLS refused.
+    #[error(transparent)]
+    Tls(#[from] rustls::Error),
+    /// TLS cannot send.
+    #[error("{0}")]
+    Seal(String),
+}
