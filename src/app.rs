@@ -37,11 +37,12 @@ use crate::{
         vmess::{UserName, VmessInbound},
     },
     mux::{self, Quota},
+    names::Names,
     observe::Log,
     outbound::{Freedom, Outbound, OutboundKind, VmessOutbound, VmessServer, VmessUser},
     session::Sniffing,
     stream::Pool,
-    transport::{Acceptor, Connector, TlsDial, Trust, client_config, server_config, server_name},
+    transport::{Acceptor, Connector, Dialer, TlsDial, Trust, client_config, server_config, server_name},
     vmess::EndMark,
 };
 
@@ -65,12 +66,15 @@ impl App {
     pub fn build(config: &Config, folders: &AssetFolders, log: &Log) -> Result<Self, Vec<Diagnostic>> {
         let mut wrong = Vec::new();
         let pool = Pool::new();
-        let outbounds =
-            keep(config.outbounds.iter().map(|outbound| build_outbound(outbound, &pool)), &mut wrong);
+        let names = Arc::new(Names::system());
+        let dialer = Dialer { names: Arc::clone(&names) };
+        let outbounds = config.outbounds.iter().map(|outbound| build_outbound(outbound, &dialer, &pool));
+        let outbounds = keep(outbounds, &mut wrong);
         let router = routing::build_router(&config.routing, folders).map_err(|refused| wrong.extend(refused));
         let dispatcher = Arc::new(Dispatcher {
             outbounds,
             router: router.unwrap_or_default(),
+            names,
             balancers: config.routing.balancers.clone(),
             policy: config.policy.clone(),
             log: log.clone(),
@@ -225,17 +229,24 @@ fn trust(config: &ForwardedTrust) -> Trust {
     }
 }
 
-fn build_outbound(config: &wsray_config::Outbound, pool: &Arc<Pool>) -> Result<Outbound, Diagnostic> {
+fn build_outbound(
+    config: &wsray_config::Outbound,
+    dialer: &Dialer,
+    pool: &Arc<Pool>,
+) -> Result<Outbound, Diagnostic> {
     let kind = match &config.protocol {
         OutboundProtocol::Vmess(vmess) => {
-            let servers =
-                vmess.servers.iter().map(|server| build_server(server, &vmess.stream, pool, vmess.mux));
+            let servers = vmess
+                .servers
+                .iter()
+                .map(|server| build_server(server, &vmess.stream, dialer, pool, vmess.mux));
             OutboundKind::Vmess(VmessOutbound {
                 servers: servers.collect::<Result<_, _>>()?,
                 next: AtomicUsize::new(0),
             })
         }
         OutboundProtocol::Freedom(freedom) => OutboundKind::Freedom(Freedom {
+            dialer: dialer.clone(),
             domain_strategy: freedom.domain_strategy,
             redirect: freedom.redirect.clone(),
             pool: Arc::clone(pool),
@@ -250,6 +261,7 @@ fn build_outbound(config: &wsray_config::Outbound, pool: &Arc<Pool>) -> Result<O
 fn build_server(
     server: &wsray_config::VmessServer,
     stream: &ClientStream,
+    dialer: &Dialer,
     pool: &Arc<Pool>,
     mux: Option<u16>,
 ) -> Result<VmessServer, Diagnostic> {
@@ -261,7 +273,7 @@ fn build_server(
         mux: mux.map(mux::Client::new),
     });
     Ok(VmessServer {
-        connector: build_connector(server, stream, pool)?,
+        connector: build_connector(server, stream, dialer, pool)?,
         users: users.collect(),
         habits: Arc::default(),
     })
@@ -270,6 +282,7 @@ fn build_server(
 fn build_connector(
     server: &wsray_config::VmessServer,
     stream: &ClientStream,
+    dialer: &Dialer,
     pool: &Arc<Pool>,
 ) -> Result<Connector, Diagnostic> {
     let tls = stream.tls.as_ref().map(|tls| {
@@ -284,6 +297,7 @@ fn build_connector(
     });
     Ok(Connector {
         server: Target { address: server.address.clone(), port: server.port.get() },
+        dialer: dialer.clone(),
         tls: tls.transpose()?,
         ws,
         heartbeat: stream.ws.as_ref().map_or(Heartbeat::Off, |ws| ws.heartbeat),

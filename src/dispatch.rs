@@ -1,6 +1,7 @@
 //! Brings a session and an outbound together: route, connect, relay, one line at the end.
 
 use std::{
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -11,16 +12,16 @@ use std::{
 use tokio::time::{Instant, timeout};
 use wsray_config::Policy;
 use wsray_route::{Balancer, Decision, Destination, Router, Sniffed};
-use wsray_vmess::Network;
+use wsray_vmess::{Address, Network};
 
 use crate::{
+    names::Names,
     observe::{Access, Level, Log, Outcome},
     outbound::{Outbound, OutboundError, OutboundKind},
     relay::{Ending, IdleTimeouts, cut, relay},
     session::Session,
     sniff::overhear,
     stream::{BoxEndpoint, Pool},
-    transport::resolve,
 };
 
 /// What all sessions share.
@@ -30,6 +31,8 @@ pub struct Dispatcher {
     pub outbounds: Vec<Outbound>,
     /// Which sessions leave the default.
     pub router: Router,
+    /// Who knows the addresses of names that rules ask for.
+    pub names: Arc<Names>,
     /// What rules may name instead of an outbound.
     pub balancers: Vec<Balancer>,
     /// Timeouts by level.
@@ -118,8 +121,7 @@ impl Dispatcher {
         let mut decision = self.router.route(&facts);
         let found: Vec<_>;
         if decision == Decision::NeedIps {
-            let looked_up = timeout(LOOKUP_TIMEOUT, resolve(&session.target)).await;
-            found = looked_up.into_iter().flatten().flatten().map(|address| address.ip()).collect();
+            found = self.lookup(&session.target.address).await;
             facts.resolved = Some(&found);
             decision = self.router.route(&facts);
         }
@@ -130,6 +132,13 @@ impl Dispatcher {
             }
             Decision::Default | Decision::NeedIps => 0,
         }
+    }
+
+    /// A name's addresses; none if they cannot be had in time.
+    async fn lookup(&self, address: &Address) -> Vec<IpAddr> {
+        let Address::Domain(domain) = address else { return Vec::new() };
+        let found = timeout(LOOKUP_TIMEOUT, self.names.lookup(domain.as_str())).await;
+        found.into_iter().flatten().flatten().collect()
     }
 
     fn tell_accepted(&self, session: &Session, outbound: &Outbound) {

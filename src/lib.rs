@@ -14,6 +14,7 @@ pub mod demo;
 pub mod dispatch;
 pub mod inbound;
 pub mod mux;
+pub mod names;
 pub mod observe;
 pub mod outbound;
 pub mod relay;

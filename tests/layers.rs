@@ -16,7 +16,7 @@ use std::{
 
 /// The modules of `src/`, the highest row first. A module uses itself and the rows below its own; the crates of
 /// `crates/` lie below all rows. See ARCHITECTURE.md.
-const ROWS: [&[&str]; 9] = [
+const ROWS: [&[&str]; 10] = [
     &["run"],
     &["demo"],
     &["cli", "app"],
@@ -25,6 +25,7 @@ const ROWS: [&[&str]; 9] = [
     &["outbound"],
     &["vmess", "relay", "sniff", "mux"],
     &["transport"],
+    &["names"],
     &["session", "stream", "observe"],
 ];
 

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{net::UdpSocket, time::timeout};
+use tokio::time::timeout;
 use wsray_config::DomainStrategy;
 use wsray_vmess::{Network, Target};
 
@@ -10,13 +10,15 @@ use super::{Connected, OutboundError, UdpEndpoint};
 use crate::{
     relay::FirstPayload,
     session::Session,
-    stream::Pool,
-    transport::{ConnectError, Plain, Socket, connect_any, resolve},
+    stream::{BoxEndpoint, Pool},
+    transport::{ConnectError, Dialer, Plain},
 };
 
 /// A direct way out.
 #[derive(Debug)]
 pub struct Freedom {
+    /// The way to targets.
+    pub dialer: Dialer,
     /// Which of a domain's addresses are used.
     pub domain_strategy: DomainStrategy,
     /// Where every session goes instead of its own target.
@@ -35,30 +37,21 @@ impl Freedom {
     /// [`OutboundError::Connect`].
     pub async fn connect(&self, session: &Session) -> Result<Connected, OutboundError> {
         let target = self.redirected(&session.target);
-        let connecting = async {
-            let addresses = self.addresses(&target).await?;
-            match session.network {
-                Network::Tcp => Ok(Ok(connect_any(&addresses).await?)),
-                Network::Udp => Ok(Err(addresses[0])),
-            }
-        };
         let late = |_| ConnectError::Timeout { stage: "connecting to the target", limit: CONNECT_TIMEOUT };
-        let reached: Result<_, ConnectError> = timeout(CONNECT_TIMEOUT, connecting).await.map_err(late)?;
-        let endpoint = match reached? {
-            Ok(tcp) => {
-                let address = tcp.peer_addr();
-                let socket = Socket::new(tcp).map_err(|source| connect_error(address.ok(), source))?;
-                Box::new(Plain::new(socket, Arc::clone(&self.pool), Vec::new())) as _
-            }
-            Err(target) => Box::new(self.udp(target).await?) as _,
-        };
+        let endpoint =
+            timeout(CONNECT_TIMEOUT, self.reach(session.network, &target)).await.map_err(late)??;
         Ok(Connected { endpoint, first: FirstPayload::default(), how: None })
     }
 
-    async fn udp(&self, target: SocketAddr) -> Result<UdpEndpoint, ConnectError> {
-        let any: SocketAddr = if target.is_ipv4() { ([0; 4], 0).into() } else { ([0; 16], 0).into() };
-        let socket = UdpSocket::bind(any).await.map_err(|source| connect_error(Some(target), source))?;
-        Ok(UdpEndpoint::new(socket, target, Arc::clone(&self.pool)))
+    async fn reach(&self, network: Network, target: &Target) -> Result<BoxEndpoint, ConnectError> {
+        let addresses = self.addresses(target).await?;
+        let pool = Arc::clone(&self.pool);
+        Ok(match network {
+            Network::Tcp => Box::new(Plain::new(self.dialer.tcp_any(&addresses).await?, pool, Vec::new())),
+            Network::Udp => {
+                Box::new(UdpEndpoint::new(self.dialer.udp(addresses[0]).await?, addresses[0], pool))
+            }
+        })
     }
 
     fn redirected(&self, target: &Target) -> Target {
@@ -71,7 +64,7 @@ impl Freedom {
 
     /// The target's addresses that the strategy allows; at least one.
     async fn addresses(&self, target: &Target) -> Result<Vec<SocketAddr>, ConnectError> {
-        let mut found = resolve(target).await?;
+        let mut found = self.dialer.resolve(target).await?;
         match self.domain_strategy {
             DomainStrategy::AsIs | DomainStrategy::UseIp => {}
             DomainStrategy::UseIpv4 => found.retain(SocketAddr::is_ipv4),
@@ -83,9 +76,4 @@ impl Freedom {
         }
         Ok(found)
     }
-}
-
-fn connect_error(address: Option<SocketAddr>, source: std::io::Error) -> ConnectError {
-    let nowhere = SocketAddr::from(([0; 4], 0));
-    ConnectError::Connect { address: address.unwrap_or(nowhere), source }
 }

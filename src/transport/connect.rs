@@ -4,14 +4,11 @@ use std::{borrow::Cow, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use rand::RngExt;
 use rustls::{ClientConfig, pki_types::ServerName};
-use tokio::{
-    net::{TcpStream, lookup_host},
-    time::{Instant, timeout, timeout_at},
-};
-use wsray_vmess::{Address, Target};
+use tokio::time::{Instant, timeout, timeout_at};
+use wsray_vmess::Target;
 use wsray_ws::{ClientOptions, ResponseError, Role, Step, printable};
 
-use super::{Channel, HandshakeError, Socket, tls::Tls};
+use super::{Channel, Dialer, HandshakeError, tls::Tls};
 use crate::stream::Pool;
 
 /// How an outbound makes a stream.
@@ -19,6 +16,8 @@ use crate::stream::Pool;
 pub struct Connector {
     /// The server.
     pub server: Target,
+    /// The way to it.
+    pub dialer: Dialer,
     /// TLS, if configured.
     pub tls: Option<TlsDial>,
     /// WebSocket, if configured.
@@ -122,12 +121,8 @@ impl Connector {
     /// [`ConnectError`].
     pub async fn open(&self, deadline: Instant) -> Result<Channel, ConnectError> {
         let late = |stage| move |_| ConnectError::Timeout { stage, limit: HANDSHAKE_TIMEOUT };
-        let tcp = timeout_at(deadline, async {
-            let addresses = resolve(&self.server).await?;
-            connect_any(&addresses).await
-        });
-        let tcp = tcp.await.map_err(late("connecting"))??;
-        let socket = Socket::new(tcp).map_err(|error| ConnectError::Io(error.into()))?;
+        let socket =
+            timeout_at(deadline, self.dialer.tcp(&self.server)).await.map_err(late("connecting"))??;
         let mut channel = Channel::new(socket, Arc::clone(&self.pool));
         if let Some(dial) = &self.tls {
             let tls = Tls::client(Arc::clone(&dial.config), dial.name.clone());
@@ -206,70 +201,4 @@ async fn read_body(channel: &mut Channel, error: &ResponseError, mut head: Vec<u
         Some(body) => format!(", body: \"{}\"", printable(body, BODY_SHOWN)),
         None => String::new(),
     }
-}
-
-/// The addresses of a target, by the system's resolver.
-///
-/// # Errors
-/// When there is none.
-pub async fn resolve(target: &Target) -> Result<Vec<SocketAddr>, ConnectError> {
-    let domain = match &target.address {
-        Address::Ip(ip) => return Ok(vec![SocketAddr::new(*ip, target.port)]),
-        Address::Domain(domain) => domain.as_str(),
-    };
-    let failed = |source| ConnectError::Resolve { name: domain.to_owned(), source };
-    let found: Vec<_> = lookup_host((domain, target.port)).await.map_err(failed)?.collect();
-    if found.is_empty() { Err(failed(io::ErrorKind::NotFound.into())) } else { Ok(found) }
-}
-
-/// A connection to the first of the addresses that takes one: each is tried a quarter second after the one before
-/// it, or as soon as that one fails (RFC 8305 section 5).
-///
-/// # Errors
-/// The last address's, when none takes it.
-pub async fn connect_any(addresses: &[SocketAddr]) -> Result<TcpStream, ConnectError> {
-    if let &[address] = addresses {
-        return TcpStream::connect(address).await.map_err(|source| ConnectError::Connect { address, source });
-    }
-    let mut attempts = tokio::task::JoinSet::new();
-    let mut failed = None;
-    for &address in &interleaved(addresses) {
-        attempts.spawn(async move { (address, TcpStream::connect(address).await) });
-        while let Ok(Some(joined)) = timeout(NEXT_ATTEMPT, attempts.join_next()).await {
-            match joined {
-                Ok((_, Ok(tcp))) => return Ok(tcp),
-                Ok((address, Err(source))) => failed = Some(ConnectError::Connect { address, source }),
-                Err(_) => {}
-            }
-        }
-    }
-    while let Some(joined) = attempts.join_next().await {
-        match joined {
-            Ok((_, Ok(tcp))) => return Ok(tcp),
-            Ok((address, Err(source))) => failed = Some(ConnectError::Connect { address, source }),
-            Err(_) => {}
-        }
-    }
-    Err(failed
-        .unwrap_or(ConnectError::Resolve { name: String::new(), source: io::ErrorKind::NotFound.into() }))
-}
-
-/// The pause before the next address is tried as well (RFC 8305 section 8).
-const NEXT_ATTEMPT: Duration = Duration::from_millis(250);
-
-/// The families in turn, in the resolver's order otherwise (RFC 8305 section 4).
-fn interleaved(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
-    let Some(first) = addresses.first() else { return Vec::new() };
-    let (mut same, mut other): (Vec<_>, Vec<_>) =
-        addresses.iter().copied().partition(|address| address.is_ipv4() == first.is_ipv4());
-    same.reverse();
-    other.reverse();
-    let mut out = Vec::with_capacity(addresses.len());
-    while let Some(address) = same.pop() {
-        out.push(address);
-        out.extend(other.pop());
-    }
-    other.reverse();
-    out.extend(other);
-    out
 }
