@@ -1,6 +1,11 @@
 //! One proxied connection: who, from where, to where.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use wsray_route::{Facts, Sniffed};
 use wsray_vmess::{Address, Network, Target};
@@ -12,8 +17,8 @@ pub struct Session {
     pub id: u64,
     /// The inbound's tag.
     pub inbound: Option<Arc<str>>,
-    /// The client's address: from trusted headers, else from the PROXY protocol header, else the peer's.
-    pub source: SocketAddr,
+    /// Who the client is: by trusted headers, else by the PROXY protocol header, else the peer.
+    pub source: Source,
     /// The email or account name.
     pub user: Option<Arc<str>>,
     /// The user's level in the policy.
@@ -30,6 +35,43 @@ pub struct Session {
     pub overheard: Option<Box<str>>,
     /// The application's first words, where the inbound itself understood them.
     pub said: Option<Box<Sniffed>>,
+}
+
+/// Who opened a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Somebody with an address. The port is 0 where a header names none.
+    Address(SocketAddr),
+    /// A program on this machine, over a unix socket.
+    Unix,
+}
+
+impl Source {
+    /// The address, for rules; `None`: it has none.
+    pub fn address(self) -> Option<SocketAddr> {
+        match self {
+            Self::Address(address) => Some(address),
+            Self::Unix => None,
+        }
+    }
+
+    /// Whose word it is when it says something about others: this machine's, over a unix socket.
+    pub fn speaker(self) -> IpAddr {
+        match self {
+            Self::Address(address) => address.ip(),
+            Self::Unix => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        }
+    }
+}
+
+/// As in V2Ray's access log: Go shows a unix socket without a name as `@` (golang/go `src/net/sockaddr_posix.go`).
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Unix => f.write_str("@"),
+        }
+    }
 }
 
 /// What is done with a name that an application's first words hold.
@@ -58,7 +100,7 @@ impl Session {
         if let Some(name) = &self.overheard {
             facts.domain = Some(name);
         }
-        facts.source = Some(self.source);
+        facts.source = self.source.address();
         facts.user = self.user.as_deref();
         facts.inbound = self.inbound.as_deref();
         facts

@@ -6,6 +6,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{net::TcpListener, task::JoinSet, time::sleep};
 
 use super::Inbound;
+use crate::{session::Source, transport};
 
 /// Binds a listening socket. Unlike V2Ray it never shares a port that somebody else listens on. An unspecified
 /// address takes both families, as Go's does.
@@ -56,7 +57,12 @@ pub async fn serve(listener: TcpListener, inbound: Arc<Inbound>) {
                 Ok((tcp, peer)) => {
                     let inbound = Arc::clone(&inbound);
                     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-                    connections.spawn(async move { inbound.connection(tcp, peer).await });
+                    connections.spawn(async move {
+                        // One that is gone already has nothing to say.
+                        if let Ok(socket) = transport::Socket::new(tcp) {
+                            inbound.connection(socket, Source::Address(peer)).await;
+                        }
+                    });
                 }
                 Err(error) => {
                     tell(&inbound, &error);

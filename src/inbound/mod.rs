@@ -6,15 +6,16 @@ mod listen;
 pub mod socks;
 pub mod vmess;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use tokio::{net::TcpStream, time::timeout};
+use tokio::time::timeout;
 use wsray_vmess::{Network, Target};
 
 use crate::{
     dispatch::Dispatcher,
     observe::{Access, Level, Outcome},
-    session::{Session, Sniffing},
+    session::{Session, Sniffing, Source},
+    transport::Socket,
 };
 
 pub use listen::{bind, serve};
@@ -49,20 +50,16 @@ pub enum Inbound {
 
 impl Inbound {
     /// Serves one connection to its end.
-    pub async fn connection(&self, tcp: TcpStream, peer: SocketAddr) {
+    pub async fn connection(&self, socket: Socket, peer: Source) {
         match self {
-            Self::Vmess(vmess) => vmess.connection(tcp, peer).await,
-            Self::Socks(socks) => socks.connection(tcp, peer).await,
-            Self::Http(http) => http.connection(tcp, peer).await,
-            Self::Mixed(socks, http) => {
-                let mut first = [0];
-                let peeked = timeout(socks.common.handshake, tcp.peek(&mut first)).await;
-                match (peeked, first) {
-                    (Ok(Ok(1)), [b'A'..=b'Z']) => http.connection(tcp, peer).await,
-                    (Ok(Ok(1)), _) => socks.connection(tcp, peer).await,
-                    _ => {}
-                }
-            }
+            Self::Vmess(vmess) => vmess.connection(socket, peer).await,
+            Self::Socks(socks) => socks.connection(socket, peer).await,
+            Self::Http(http) => http.connection(socket, peer).await,
+            Self::Mixed(socks, http) => match timeout(socks.common.handshake, socket.peek()).await {
+                Ok(Ok(Some(b'A'..=b'Z'))) => http.connection(socket, peer).await,
+                Ok(Ok(Some(_))) => socks.connection(socket, peer).await,
+                _ => {}
+            },
         }
     }
 
@@ -78,13 +75,7 @@ impl Inbound {
 
 impl Common {
     /// A session of this inbound.
-    fn session(
-        &self,
-        source: SocketAddr,
-        user: Option<Arc<str>>,
-        network: Network,
-        target: Target,
-    ) -> Session {
+    fn session(&self, source: Source, user: Option<Arc<str>>, network: Network, target: Target) -> Session {
         Session {
             id: self.dispatcher.new_id(),
             inbound: self.tag.clone(),
@@ -105,7 +96,7 @@ impl Common {
         &self,
         kind: &'static str,
         module: &'static str,
-        source: SocketAddr,
+        source: Source,
         reason: &dyn std::fmt::Display,
     ) {
         let log = &self.dispatcher.log;

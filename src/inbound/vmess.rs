@@ -2,7 +2,6 @@
 
 use std::{
     future::poll_fn,
-    net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -10,7 +9,6 @@ use std::{
 };
 
 use tokio::{
-    net::TcpStream,
     task::JoinSet,
     time::{Duration, Instant, timeout, timeout_at},
 };
@@ -21,8 +19,9 @@ use wsray_vmess::{
 use super::Common;
 use crate::{
     mux::{Driver, Opened, Quota},
+    session::Source,
     stream::SMALL_BYTES,
-    transport::{Acceptor, Channel, Told},
+    transport::{Acceptor, Channel, Socket, Told},
     vmess::{NORMAL_CLOSE, VmessStream, unix_seconds},
 };
 
@@ -82,9 +81,9 @@ enum Refusal {
 
 impl VmessInbound {
     /// Serves one connection: one deadline from here to a known user.
-    pub async fn connection(&self, tcp: TcpStream, peer: SocketAddr) {
+    pub async fn connection(&self, socket: Socket, peer: Source) {
         let deadline = Instant::now() + self.common.handshake;
-        let Some((source, channel, user, request)) = Box::pin(self.open(tcp, peer, deadline)).await else {
+        let Some((source, channel, user, request)) = Box::pin(self.open(socket, peer, deadline)).await else {
             return;
         };
         let command = request.command.clone();
@@ -102,7 +101,7 @@ impl VmessInbound {
     }
 
     /// Many sessions: each is dispatched like one that has a connection of its own, and none outlives the connection.
-    async fn multiplexed(&self, source: SocketAddr, name: &UserName, stream: VmessStream) {
+    async fn multiplexed(&self, source: Source, name: &UserName, stream: VmessStream) {
         let (common, user) = (self.common.clone(), name.clone());
         let sessions = Arc::new(Mutex::new(JoinSet::new()));
         let running = Arc::clone(&sessions);
@@ -133,11 +132,11 @@ impl VmessInbound {
     /// From a connection to a request, or to its refusal.
     async fn open(
         &self,
-        tcp: TcpStream,
-        peer: SocketAddr,
+        socket: Socket,
+        peer: Source,
         deadline: Instant,
-    ) -> Option<(SocketAddr, Channel, UserIndex, Request)> {
-        let accepted = match timeout_at(deadline, self.acceptor.accept(tcp, peer)).await {
+    ) -> Option<(Source, Channel, UserIndex, Request)> {
+        let accepted = match timeout_at(deadline, self.acceptor.accept(socket, peer)).await {
             Ok(Ok(accepted)) => accepted,
             Ok(Err(error)) if error.is_departure() => {
                 let log = &self.common.dispatcher.log;
@@ -154,7 +153,7 @@ impl VmessInbound {
             }
         };
         let (mut channel, source) = (accepted.channel, accepted.source);
-        self.tell_disbelieved(source.ip(), accepted.told);
+        self.tell_disbelieved(source, accepted.told);
         let read = timeout_at(deadline, self.read_request(&mut channel)).await;
         let refusal = match read.unwrap_or(Err(Refusal::Incomplete)) {
             Ok((user, request)) => return Some((source, channel, user, request)),
@@ -167,7 +166,7 @@ impl VmessInbound {
     }
 
     /// Tells of the first peer that was not believed, of the tenth, the hundredth, and so on.
-    fn tell_disbelieved(&self, peer: IpAddr, told: Told) {
+    fn tell_disbelieved(&self, peer: Source, told: Told) {
         let (header, why) = match told {
             Told::Nothing | Told::Client(_) => return,
             Told::Stranger(header) => (
@@ -181,6 +180,7 @@ impl VmessInbound {
         };
         let count = self.disbelieved.fetch_add(1, Ordering::Relaxed) + 1;
         if count == 10_u64.pow(count.ilog10()) {
+            let peer = peer.address().map_or_else(|| peer.to_string(), |address| address.ip().to_string());
             let log = &self.common.dispatcher.log;
             log.warning(
                 None,

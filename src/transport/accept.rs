@@ -2,13 +2,13 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr},
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use rustls::ServerConfig;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::time::timeout;
 use wsray_ws::{Refusal, RefusalReason, RequestError, Role, ServerOptions, Step};
 
 use super::{
@@ -16,7 +16,7 @@ use super::{
     proxy_protocol::{self, Header, ProxyProtocolError},
     tls::Tls,
 };
-use crate::stream::Pool;
+use crate::{session::Source, stream::Pool};
 
 /// How an inbound makes streams of connections.
 #[derive(Clone, Debug)]
@@ -39,8 +39,8 @@ pub struct Acceptor {
 pub struct Accepted {
     /// The stream.
     pub channel: Channel,
-    /// The client's address: from a trusted peer's headers, else from the PROXY protocol header, else the peer's.
-    pub source: SocketAddr,
+    /// Who the client is: by a trusted peer's headers, else by the PROXY protocol header, else the peer.
+    pub source: Source,
     /// What the request's headers said about that.
     pub told: Told,
     /// The request held what looks like early data where this inbound takes none, so the stream's start is missing.
@@ -117,17 +117,17 @@ impl Acceptor {
     ///
     /// # Errors
     /// [`AcceptError`]; the peer has got its answer and the connection can be dropped.
-    pub async fn accept(&self, tcp: TcpStream, peer: SocketAddr) -> Result<Accepted, AcceptError> {
-        let mut channel = Channel::new(Socket::new(tcp)?, Arc::clone(&self.pool));
+    pub async fn accept(&self, socket: Socket, peer: Source) -> Result<Accepted, AcceptError> {
+        let mut channel = Channel::new(socket, Arc::clone(&self.pool));
         // Whom the PROXY protocol names is the peer of all that follows.
-        let (mut peer, mut speaker) = (peer, peer.ip());
+        let (mut peer, mut speaker) = (peer, peer.speaker());
         if self.proxy_protocol {
             let header = timeout(PROXY_HEADER_TIMEOUT, read_proxy_header(&mut channel)).await;
             let limit = PROXY_HEADER_TIMEOUT;
             let header =
                 header.map_err(|_| AcceptError::Timeout { what: "PROXY protocol header", limit })??;
             if let Some(source) = header.source() {
-                (peer, speaker) = (source, source.ip());
+                (peer, speaker) = (Source::Address(source), source.ip());
             } else if let Header::Unix { .. } = header {
                 speaker = IpAddr::V4(Ipv4Addr::LOCALHOST);
             }
@@ -135,7 +135,7 @@ impl Acceptor {
         let upgraded = timeout(HEAD_TIMEOUT, self.secure_and_upgrade(&mut channel, speaker)).await;
         let Upgraded { told, misses_early_data } =
             upgraded.map_err(|_| AcceptError::Timeout { what: "whole request", limit: HEAD_TIMEOUT })??;
-        let source = if let Told::Client(client) = told { client } else { peer };
+        let source = if let Told::Client(client) = told { Source::Address(client) } else { peer };
         Ok(Accepted { channel, source, told, misses_early_data })
     }
 

@@ -1,4 +1,4 @@
-//! A TCP socket, read and written in batches with as few system calls as the kernel allows.
+//! A stream socket, read and written in batches with as few system calls as the kernel allows.
 
 use std::{
     io::{self, IoSlice, IoSliceMut, Read as _},
@@ -9,47 +9,96 @@ use std::{
     time::Duration,
 };
 
+use rustix::net::{RecvFlags, recv};
 use socket2::SockRef;
 use tokio::{
-    io::{AsyncWrite, Interest},
-    net::TcpStream,
+    io::{AsyncWrite, AsyncWriteExt, Interest},
+    net::{TcpStream, UnixStream},
 };
 
 use crate::stream::Batch;
 
-/// A connected stream socket.
+/// A connected stream socket, TCP or unix.
+///
+/// The kernel cannot reset a unix socket: whoever reads from one takes a cut for an end, unless the protocol inside
+/// marks its ends, as VMess and TLS do.
 #[derive(Debug)]
-pub struct Socket {
-    tcp: TcpStream,
-    /// Closing it resets it: see [`Socket::reset_unless_complete`].
-    resets: AtomicBool,
+pub struct Socket(Kind);
+
+/// Laid out so that an idle session is no larger for it.
+#[derive(Debug)]
+enum Kind {
+    Tcp {
+        tcp: TcpStream,
+        /// Closing it resets it: see [`Socket::reset_unless_complete`].
+        resets: AtomicBool,
+    },
+    Unix(UnixStream),
+}
+
+/// The same for both kinds.
+macro_rules! on_stream {
+    ($socket:expr, $stream:ident => $do:expr) => {
+        match $socket {
+            Kind::Tcp { tcp: $stream, .. } => $do,
+            Kind::Unix($stream) => $do,
+        }
+    };
 }
 
 impl Socket {
-    /// Wraps a connected socket: no delay, and keepalive probes so that a vanished peer is noticed.
+    /// Wraps a connected TCP socket: no delay, and keepalive probes so that a vanished peer is noticed.
     ///
     /// # Errors
     /// When the socket is gone already.
     pub fn new(tcp: TcpStream) -> io::Result<Self> {
         tcp.set_nodelay(true)?;
         SockRef::from(&tcp).set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(KEEPALIVE_IDLE))?;
-        Ok(Self { tcp, resets: AtomicBool::new(false) })
+        Ok(Self(Kind::Tcp { tcp, resets: AtomicBool::new(false) }))
     }
 
-    /// Who is on the other end.
+    /// Wraps a connected unix socket.
+    pub fn unix(unix: UnixStream) -> Self {
+        Self(Kind::Unix(unix))
+    }
+
+    /// Two sockets connected with each other, inside the process.
+    ///
+    /// # Errors
+    /// When the process has no file descriptor left.
+    pub fn pair() -> io::Result<(Self, Self)> {
+        let (one, other) = UnixStream::pair()?;
+        Ok((Self::unix(one), Self::unix(other)))
+    }
+
+    /// Our own address; `None`: it is a unix socket.
     ///
     /// # Errors
     /// When the socket is gone already.
-    pub fn peer(&self) -> io::Result<SocketAddr> {
-        self.tcp.peer_addr()
+    pub fn local(&self) -> io::Result<Option<SocketAddr>> {
+        match &self.0 {
+            Kind::Tcp { tcp, .. } => tcp.local_addr().map(Some),
+            Kind::Unix(_) => Ok(None),
+        }
     }
 
-    /// Our own address.
+    /// The first byte that a read would find, left where it is; `None`: the end.
     ///
     /// # Errors
-    /// When the socket is gone already.
-    pub fn local(&self) -> io::Result<SocketAddr> {
-        self.tcp.local_addr()
+    /// As recv(2).
+    pub async fn peek(&self) -> io::Result<Option<u8>> {
+        let mut first = [0];
+        loop {
+            let peeked = on_stream!(&self.0, stream => {
+                stream.readable().await?;
+                stream.try_io(Interest::READABLE, || Ok(recv(stream, &mut first, RecvFlags::PEEK)?.0))
+            });
+            match peeked {
+                Ok(read) => return Ok((read > 0).then_some(first[0])),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Ready when a read would find bytes or an end.
@@ -57,7 +106,7 @@ impl Socket {
     /// # Errors
     /// When the runtime is shutting down.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.tcp.poll_read_ready(cx)
+        on_stream!(&self.0, stream => stream.poll_read_ready(cx))
     }
 
     /// Reads into `slots`; 0 means the end. `WouldBlock` when there was nothing after all.
@@ -70,10 +119,13 @@ impl Socket {
     pub fn try_read(&self, slots: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         let wanted: usize = slots.iter().map(|slot| slot.len()).sum();
         let mut got = None;
-        let tried = self.tcp.try_io(Interest::READABLE, || {
-            let read = (&*SockRef::from(&self.tcp)).read_vectored(slots)?;
+        let mut read = |socket: SockRef<'_>| {
+            let read = (&*socket).read_vectored(slots)?;
             got = Some(read);
             if read > 0 && read < wanted { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        };
+        let tried = on_stream!(&self.0, stream => {
+            stream.try_io(Interest::READABLE, || read(SockRef::from(stream)))
         });
         match (got, tried) {
             (Some(read), _) => Ok(read),
@@ -90,7 +142,9 @@ impl Socket {
         while !batch.is_empty() {
             let mut slices = [IoSlice::new(&[]); SLICES];
             let used = batch.slices(&mut slices);
-            let written = ready!(Pin::new(&mut self.tcp).poll_write_vectored(cx, &slices[..used]))?;
+            let written = ready!(on_stream!(&mut self.0, stream => {
+                Pin::new(stream).poll_write_vectored(cx, &slices[..used])
+            }))?;
             batch.advance(written);
         }
         Poll::Ready(Ok(()))
@@ -102,7 +156,7 @@ impl Socket {
     /// As write(2).
     pub fn poll_write_bytes(&mut self, cx: &mut Context<'_>, bytes: &mut Vec<u8>) -> Poll<io::Result<()>> {
         while !bytes.is_empty() {
-            let written = ready!(Pin::new(&mut self.tcp).poll_write(cx, bytes))?;
+            let written = ready!(on_stream!(&mut self.0, stream => Pin::new(stream).poll_write(cx, bytes)))?;
             bytes.drain(..written);
         }
         *bytes = Vec::new();
@@ -112,22 +166,26 @@ impl Socket {
     /// Sends a FIN: we write no more.
     pub fn shutdown_write(&self) {
         // An error means that the connection is gone, which the reading side reports.
-        let _ = SockRef::from(&self.tcp).shutdown(std::net::Shutdown::Write);
+        let _ = on_stream!(&self.0, stream => SockRef::from(stream).shutdown(std::net::Shutdown::Write));
     }
 
-    /// Whatever closes the socket from here on resets it, be it a dropped task or the death of the process: the peer
+    /// Whatever closes a TCP socket from here on resets it, be it a dropped task or the death of the process: the peer
     /// cannot take what it got for the whole. Until [`Socket::close_cleanly`].
     pub fn reset_unless_complete(&self) {
-        // An error means that the connection is gone, which the reading side reports.
-        let _ = SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO));
-        self.resets.store(true, Ordering::Relaxed);
+        if let Kind::Tcp { tcp, resets } = &self.0 {
+            // An error means that the connection is gone, which the reading side reports.
+            let _ = SockRef::from(tcp).set_linger(Some(Duration::ZERO));
+            resets.store(true, Ordering::Relaxed);
+        }
     }
 
     /// The stream is complete: closing is an ordinary close.
     pub fn close_cleanly(&self) {
         // Called again and again while a goodbye is on its way, and for sockets that close so anyway.
-        if self.resets.swap(false, Ordering::Relaxed) {
-            let _ = SockRef::from(&self.tcp).set_linger(None);
+        if let Kind::Tcp { tcp, resets } = &self.0
+            && resets.swap(false, Ordering::Relaxed)
+        {
+            let _ = SockRef::from(tcp).set_linger(None);
         }
     }
 
@@ -138,7 +196,7 @@ impl Socket {
     pub async fn read_some(&self, bytes: &mut Vec<u8>, most: usize) -> io::Result<usize> {
         let before = bytes.len();
         loop {
-            self.tcp.readable().await?;
+            on_stream!(&self.0, stream => stream.readable().await)?;
             bytes.resize(before + most, 0);
             let read = self.try_read(&mut [IoSliceMut::new(&mut bytes[before..])]);
             bytes.truncate(before + read.as_ref().map_or(0, |&n| n));
@@ -154,7 +212,7 @@ impl Socket {
     /// # Errors
     /// As write(2).
     pub async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        tokio::io::AsyncWriteExt::write_all(&mut self.tcp, bytes).await
+        on_stream!(&mut self.0, stream => stream.write_all(bytes).await)
     }
 }
 
@@ -163,3 +221,34 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(45);
 
 /// Pieces per write; a bulk batch has 16, a batch from a peer that sends 2 KiB chunks has 128.
 const SLICES: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use std::mem::size_of;
+
+    use super::*;
+
+    #[test]
+    fn socket_takes_no_more_room_than_tcp_alone() {
+        assert_eq!(size_of::<Socket>(), size_of::<(TcpStream, AtomicBool)>());
+    }
+
+    #[tokio::test]
+    async fn pair_carries_bytes_and_the_end_of_each_direction() {
+        let (mut one, mut other) = Socket::pair().unwrap();
+        one.write_all(b"there").await.unwrap();
+        one.shutdown_write();
+        other.write_all(b"and back").await.unwrap();
+        assert_eq!(other.peek().await.unwrap(), Some(b't'));
+        for (socket, expected) in [(&other, &b"there"[..]), (&one, b"and back")] {
+            let mut read = Vec::new();
+            assert_eq!(socket.read_some(&mut read, 64).await.unwrap(), expected.len());
+            assert_eq!(read, expected);
+        }
+        assert_eq!(other.peek().await.unwrap(), None);
+        assert_eq!(other.read_some(&mut Vec::new(), 64).await.unwrap(), 0);
+        assert_eq!(one.local().unwrap(), None);
+        drop(other);
+        assert_eq!(one.read_some(&mut Vec::new(), 64).await.unwrap(), 0);
+    }
+}

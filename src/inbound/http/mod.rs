@@ -3,9 +3,9 @@
 mod one_request;
 pub mod wire;
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
-use tokio::{net::TcpStream, time::timeout};
+use tokio::time::timeout;
 use wsray_route::{Rest, Sniffed, sniff};
 use wsray_vmess::{Network, Target};
 use wsray_ws::Step;
@@ -16,6 +16,7 @@ use self::{
 };
 use super::{Common, accounts::Accounts};
 use crate::{
+    session::Source,
     stream::{BoxEndpoint, Pool},
     transport::{Plain, Socket},
 };
@@ -60,8 +61,8 @@ const READ: usize = 8 * 1024;
 
 impl HttpInbound {
     /// Serves one connection to its end.
-    pub async fn connection(&self, tcp: TcpStream, peer: SocketAddr) {
-        let opened = timeout(self.common.handshake, Box::pin(self.open(tcp))).await;
+    pub async fn connection(&self, socket: Socket, peer: Source) {
+        let opened = timeout(self.common.handshake, Box::pin(self.open(socket))).await;
         let Opened { inbound, user, target, said } = match opened {
             Ok(Ok(opened)) => opened,
             Ok(Err(Refusal::Eof)) | Err(_) => return,
@@ -75,8 +76,7 @@ impl HttpInbound {
         self.common.dispatcher.run(session, inbound).await;
     }
 
-    async fn open(&self, tcp: TcpStream) -> Result<Opened, Refusal> {
-        let mut socket = Socket::new(tcp)?;
+    async fn open(&self, mut socket: Socket) -> Result<Opened, Refusal> {
         let mut ahead = Vec::new();
         let request = match self.read(&mut socket, &mut ahead).await {
             Err(Refusal::Http(error)) => {

@@ -3,13 +3,9 @@
 mod udp;
 pub mod wire;
 
-use std::{
-    io,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-};
+use std::{io, net::IpAddr, sync::Arc};
 
-use tokio::{net::TcpStream, time::timeout};
+use tokio::time::timeout;
 use wsray_vmess::{Network, Target};
 
 use super::{
@@ -17,6 +13,7 @@ use super::{
     accounts::{Accounts, Credentials},
 };
 use crate::{
+    session::Source,
     stream::Pool,
     transport::{Plain, Socket},
 };
@@ -83,8 +80,8 @@ const MAX_MESSAGE: usize = 1024;
 
 impl SocksInbound {
     /// Serves one connection to its end.
-    pub async fn connection(&self, tcp: TcpStream, peer: SocketAddr) {
-        let client = match timeout(self.common.handshake, Box::pin(self.greet(tcp))).await {
+    pub async fn connection(&self, socket: Socket, peer: Source) {
+        let client = match timeout(self.common.handshake, Box::pin(self.greet(socket))).await {
             Ok(Ok(client)) => client,
             Ok(Err(Refusal::Eof)) | Err(_) => return,
             Ok(Err(refusal)) => {
@@ -96,7 +93,7 @@ impl SocksInbound {
         }
     }
 
-    async fn serve(&self, client: Client, peer: SocketAddr) -> Result<(), Refusal> {
+    async fn serve(&self, client: Client, peer: Source) -> Result<(), Refusal> {
         let Client { mut socket, ahead, user, version, request } = client;
         match request.command {
             Command::Connect => {
@@ -130,7 +127,7 @@ impl SocksInbound {
         socket: Socket,
         ahead: Vec<u8>,
         user: Option<Arc<str>>,
-        peer: SocketAddr,
+        peer: Source,
         target: Target,
     ) {
         let session = self.common.session(peer, user, Network::Tcp, target);
@@ -139,8 +136,7 @@ impl SocksInbound {
     }
 
     /// Up to the request.
-    async fn greet(&self, tcp: TcpStream) -> Result<Client, Refusal> {
-        let mut socket = Socket::new(tcp)?;
+    async fn greet(&self, mut socket: Socket) -> Result<Client, Refusal> {
         let mut ahead = Vec::new();
         match read(&mut socket, &mut ahead, wire::read_greeting).await? {
             Greeting::Socks4(request) if self.accounts.is_empty() => {

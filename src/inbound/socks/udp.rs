@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     io,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     sync::Arc,
     task::{Context, Poll, ready},
 };
@@ -17,6 +17,7 @@ use wsray_vmess::{Network, Target};
 
 use super::{SocksInbound, SocksUdp, wire};
 use crate::{
+    session::Source,
     stream::{Batch, Cut, Endpoint, LARGE_BYTES, Layout, Pool, Read},
     transport::Socket,
 };
@@ -36,9 +37,10 @@ pub(super) async fn associate(
     settings: SocksUdp,
     mut control: Socket,
     user: Option<Arc<str>>,
-    peer: SocketAddr,
+    peer: Source,
 ) -> io::Result<()> {
-    let local = control.local()?.ip();
+    // A client on a unix socket is on this machine.
+    let local = control.local()?.map_or(Ipv4Addr::LOCALHOST.into(), |address| address.ip());
     let socket = Arc::new(UdpSocket::bind(SocketAddr::new(local, 0)).await?);
     let port = socket.local_addr()?.port();
     let told = SocketAddr::new(settings.reply_address.unwrap_or(local).to_canonical(), port);
@@ -63,8 +65,8 @@ struct Association<'a> {
     inbound: &'a SocksInbound,
     socket: Arc<UdpSocket>,
     user: Option<Arc<str>>,
-    /// The client's TCP address: only its host may send.
-    peer: SocketAddr,
+    /// The client on TCP: only its host may send.
+    peer: Source,
 }
 
 type FlowKey = (SocketAddr, Target);
@@ -78,7 +80,7 @@ impl Association<'_> {
             tokio::select! {
                 received = self.socket.recv_from(&mut packet) => {
                     let Ok((len, from)) = received else { continue };
-                    if from.ip().to_canonical() == self.peer.ip() {
+                    if from.ip().to_canonical() == self.peer.speaker() {
                         self.forward(&packet[..len], from, &mut flows, &mut running);
                     }
                 }
