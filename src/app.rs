@@ -43,7 +43,7 @@ use crate::{
     session::Sniffing,
     stream::Pool,
     transport::{Acceptor, Connector, Dialer, TlsDial, Trust, client_config, server_config, server_name},
-    vmess::EndMark,
+    vmess::{EndMark, unix_seconds},
 };
 
 /// A program that is ready to listen: certificates are read, nothing is bound.
@@ -173,7 +173,7 @@ fn build_inbound(
             disbelieved: AtomicU64::new(0),
             users: Users::new(vmess.users.iter().map(|user| user.id)),
             names: vmess.users.iter().map(user_name).collect(),
-            replay: Mutex::new(Replay::new()),
+            replay: Mutex::new(Replay::starting_at(unix_seconds())),
             require_encryption: vmess.require_encryption,
         })),
         InboundProtocol::Socks(socks) => Inbound::Socks(build_socks(socks, common(socks.level), pool)),

@@ -33,6 +33,7 @@ for_kind!(only_wsray: Wsray, #[cfg(test)], [
     a_connection_that_says_nothing_is_closed,
     frames_against_the_rules_are_refused,
     a_hundred_silent_connections_do_not_keep_a_user_out,
+    a_captured_opening_is_refused_after_a_restart,
 ]);
 
 fn server(kind: Kind) -> Server {
@@ -117,25 +118,48 @@ fn no_number_of_bytes_closes_the_connection_early(kind: Kind) {
     });
 }
 
+/// What a client sends for a session with `origin`: its request, and its frames.
+fn capture(kind: Kind, link: &Link, server: &Server, origin: &Origin) -> (Vec<u8>, Vec<u8>) {
+    let tap = Tap::before(server.port);
+    let client = Client::start(kind, link, tap.port);
+    let stream = apps::socks5(client.socks, origin.address.into(), None).unwrap();
+    apps::check_echo(&stream).unwrap();
+    let mut captured = tap.to_server(0);
+    let end_of_head = captured.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4;
+    let frames = captured.split_off(end_of_head);
+    (captured, frames)
+}
+
+fn check_replay_is_refused(port: u16, (request, frames): &(Vec<u8>, Vec<u8>), origin: &Origin) {
+    let seen = origin.connections();
+    let mut again = raw::send(port, request).unwrap();
+    assert!(apps::read_head(&mut again).unwrap().starts_with("HTTP/1.1 101 "));
+    again.write_all(frames).unwrap();
+    check_drained(&raw::read_to_end(&mut again, Duration::from_secs(5)), "a replay");
+    assert_eq!(origin.connections(), seen, "the replay reached the origin");
+}
+
 fn a_captured_opening_is_refused_the_second_time(kind: Kind) {
     let origin = Origin::start();
     let link = Link::default();
     let server = Server::start(kind, &link);
-    let tap = Tap::before(server.port);
-    let client = Client::start(kind, &link, tap.port);
-    let stream = apps::socks5(client.socks, origin.address.into(), None).unwrap();
-    apps::check_echo(&stream).unwrap();
-    let captured = tap.to_server(0);
-    let seen = origin.connections();
+    let captured = capture(kind, &link, &server, &origin);
+    check_replay_is_refused(server.port, &captured, &origin);
+}
 
-    let mut again =
-        raw::send(server.port, &captured[..captured.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4])
-            .unwrap();
-    assert!(apps::read_head(&mut again).unwrap().starts_with("HTTP/1.1 101 "));
-    let frames = &captured[captured.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4..];
-    again.write_all(frames).unwrap();
-    check_drained(&raw::read_to_end(&mut again, Duration::from_secs(5)), "a replay");
-    assert_eq!(origin.connections(), seen, "the replay reached the origin");
+/// The memory of the first process is gone.
+fn a_captured_opening_is_refused_after_a_restart(kind: Kind) {
+    let origin = Origin::start();
+    let link = Link::default();
+    let server = Server::start(kind, &link);
+    let captured = capture(kind, &link, &server, &origin);
+    drop(server);
+    // An opening of the second in which the server starts, and of the second before, passes.
+    std::thread::sleep(Duration::from_millis(2100));
+    let restarted = Server::start(kind, &link);
+    check_replay_is_refused(restarted.port, &captured, &origin);
+    let client = Client::start(kind, &link, restarted.port);
+    apps::check_echo(&apps::socks5(client.socks, origin.address.into(), None).unwrap()).unwrap();
 }
 
 fn a_connection_that_says_nothing_is_closed(kind: Kind) {

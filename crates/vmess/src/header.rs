@@ -365,7 +365,10 @@ pub enum HeaderError {
     #[error("this opening, or its key, was used before: it is a replay")]
     Replay,
     /// From before our start, or from before our clock ran back: it cannot be told from a replay.
-    #[error("this opening was made before this server began to remember openings: it may be a replay")]
+    #[error(
+        "this opening is dated before this server began to remember openings, so it may be a replay; or the client's clock \
+         is late, then it is served once that clock shows a later time than the server's start"
+    )]
     Forgotten,
     /// Too many openings in the last minutes: our limit.
     #[error("too many openings to remember, at most {} in about 120 s", crate::MAX_REPLAY_ENTRIES)]
