@@ -50,6 +50,7 @@ use crate::{
 #[derive(Debug)]
 pub struct App {
     inbounds: Vec<(wsray_config::Listen, Arc<Inbound>)>,
+    dispatcher: Arc<Dispatcher>,
 }
 
 /// A program that listens: its ports are bound.
@@ -86,7 +87,17 @@ impl App {
             Ok((inbound.listen.clone(), Arc::new(built)))
         });
         let inbounds = keep(inbounds, &mut wrong);
-        if wrong.is_empty() { Ok(Self { inbounds }) } else { Err(wrong) }
+        if wrong.is_empty() { Ok(Self { inbounds, dispatcher }) } else { Err(wrong) }
+    }
+
+    /// The inbounds, in the configuration's order.
+    pub fn inbounds(&self) -> impl ExactSizeIterator<Item = &Arc<Inbound>> {
+        self.inbounds.iter().map(|(_, inbound)| inbound)
+    }
+
+    /// The outbounds, in the configuration's order.
+    pub fn outbounds(&self) -> &[Outbound] {
+        &self.dispatcher.outbounds
     }
 
     /// Binds all ports.

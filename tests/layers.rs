@@ -26,7 +26,7 @@ const ROWS: [&[&str]; 10] = [
     &["vmess", "relay", "sniff", "mux"],
     &["transport"],
     &["names"],
-    &["session", "stream", "observe"],
+    &["session", "stream", "observe", "cause"],
 ];
 
 /// What a pure crate must not reach, directly or through what it depends on.

@@ -12,7 +12,7 @@ use rand::{Rng, RngExt};
 use tokio::time::{Instant, sleep};
 use wsray_vmess::{
     AesHardware, ChunkSealer, CmdKey, Command, Direction, HeaderEntropy, Network, Options, Request, Secrets,
-    Security, SecurityChoice, outbound_options, seal_request,
+    Security, SecurityChoice, Target, outbound_options, seal_request,
 };
 
 use super::{Connected, How, OutboundError, first_payload};
@@ -135,7 +135,7 @@ impl VmessServer {
         let (channel, ()) = tokio::try_join!(self.dial(deadline), said)?;
         let mut channel = channel;
         let said = first.get_or_insert(Said::NOTHING);
-        let mut opening = user.open(&request).map_err(crypto)?;
+        let mut opening = user.open(&request, unix_seconds()).map_err(crypto)?;
         said.seal_onto(&mut sealer, &mut opening)?;
         let early = if self.connector.sends_early_data() {
             self.connector.upgrade(&mut channel, &opening, deadline).await?
@@ -233,10 +233,30 @@ impl VmessUser {
     }
 
     /// The sealed header.
-    fn open(&self, request: &Request) -> Result<Vec<u8>, wsray_vmess::CryptoError> {
+    fn open(&self, request: &Request, unix_seconds: u64) -> Result<Vec<u8>, wsray_vmess::CryptoError> {
         let mut random = [0; 28];
         rand::rng().fill_bytes(&mut random);
-        seal_request(&self.cmd_key, request, &HeaderEntropy::from_random(random), unix_seconds())
+        seal_request(&self.cmd_key, request, &HeaderEntropy::from_random(random), unix_seconds)
+    }
+
+    /// What a session for `target` begins with when the clock says `unix_seconds` and the application `payload`, and
+    /// what opens the answer.
+    ///
+    /// # Errors
+    /// When the crypto library fails.
+    pub fn opening(
+        &self,
+        target: Target,
+        payload: &[u8],
+        unix_seconds: u64,
+    ) -> Result<(Vec<u8>, Secrets), OutboundError> {
+        let crypto = |error: wsray_vmess::CryptoError| OutboundError::Crypto(error.to_string());
+        let request = self.request(Command::Tcp(target));
+        let mut sealer = ChunkSealer::new(&request, Direction::Request).map_err(crypto)?;
+        let mut opening = self.open(&request, unix_seconds).map_err(crypto)?;
+        let said = Said { pieces: vec![payload.to_vec()], ended: false };
+        said.seal_onto(&mut sealer, &mut opening)?;
+        Ok((opening, request.secrets))
     }
 }
 

@@ -1,6 +1,6 @@
 //! From an address to a stream: TCP, then TLS, then the WebSocket upgrade.
 
-use std::{borrow::Cow, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use rand::RngExt;
 use rustls::{ClientConfig, pki_types::ServerName};
@@ -9,7 +9,10 @@ use wsray_vmess::Target;
 use wsray_ws::{ClientOptions, ResponseError, Role, Step, printable};
 
 use super::{Channel, Dialer, HandshakeError, tls::Tls};
-use crate::stream::Pool;
+use crate::{
+    cause::{self, Cause, Front},
+    stream::Pool,
+};
 
 /// How an outbound makes a stream.
 #[derive(Clone, Debug)]
@@ -72,12 +75,14 @@ pub enum ConnectError {
     #[error("WebSocket: {0}")]
     Io(HandshakeError),
     /// The answer was not an upgrade.
-    #[error("WebSocket: {error}{body}{hint}", hint = hint(error.hint()))]
+    #[error("WebSocket: {error}{body}{hint}", body = shown(body), hint = hint(cause.as_ref(), Front::of(error.server())))]
     Response {
         /// What was wrong.
         error: ResponseError,
-        /// The start of the body, fit to print, with what introduces it.
+        /// The start of the body, fit to print; empty when there is none.
         body: String,
+        /// What that tells.
+        cause: Option<Cause>,
     },
 }
 
@@ -88,22 +93,35 @@ impl ConnectError {
     }
 }
 
-fn hint(hint: Option<Cow<'_, str>>) -> String {
-    hint.map_or_else(String::new, |hint| format!(" ({hint})"))
+impl ConnectError {
+    /// What it tells of its cause.
+    pub fn cause(&self) -> Option<Cause> {
+        match self {
+            Self::Tls(error) => of_tls(error),
+            Self::Response { cause, .. } => cause.clone(),
+            _ => None,
+        }
+    }
 }
 
-fn tls_hint(error: &HandshakeError) -> &'static str {
+fn hint(cause: Option<&Cause>, front: Option<Front>) -> String {
+    cause.map_or_else(String::new, |cause| format!(" ({})", cause.hint(front)))
+}
+
+fn tls_hint(error: &HandshakeError) -> String {
+    hint(of_tls(error).as_ref(), None)
+}
+
+fn of_tls(error: &HandshakeError) -> Option<Cause> {
     match error {
-        HandshakeError::Tls(rustls::Error::InvalidCertificate(_)) => {
-            " (check tlsSettings.serverName, the server's certificate and its dates; a private authority belongs into \
-             tlsSettings.certificates with usage \"verify\")"
-        }
-        HandshakeError::Tls(rustls::Error::InvalidMessage(_)) => {
-            " (the server does not speak TLS on this port: is its security \"none\"?)"
-        }
-        HandshakeError::Tls(rustls::Error::AlertReceived(_)) => " (the server refused the handshake)",
-        _ => "",
+        HandshakeError::Tls(error) => cause::of_tls(error),
+        HandshakeError::Eof => Some(Cause::TlsCut),
+        _ => None,
     }
+}
+
+fn shown(body: &str) -> String {
+    if body.is_empty() { String::new() } else { format!(", body: \"{body}\"") }
 }
 
 /// How long TCP, TLS and the upgrade may take together
@@ -120,17 +138,23 @@ impl Connector {
     /// # Errors
     /// [`ConnectError`].
     pub async fn open(&self, deadline: Instant) -> Result<Channel, ConnectError> {
-        let late = |stage| move |_| ConnectError::Timeout { stage, limit: HANDSHAKE_TIMEOUT };
-        let socket =
-            timeout_at(deadline, self.dialer.tcp(&self.server)).await.map_err(late("connecting"))??;
+        let late = |_| ConnectError::Timeout { stage: "connecting", limit: HANDSHAKE_TIMEOUT };
+        let socket = timeout_at(deadline, self.dialer.tcp(&self.server)).await.map_err(late)??;
         let mut channel = Channel::new(socket, Arc::clone(&self.pool));
-        if let Some(dial) = &self.tls {
-            let tls = Tls::client(Arc::clone(&dial.config), dial.name.clone());
-            let tls = tls.map_err(|error| ConnectError::Tls(error.into()))?;
-            let shaken = timeout_at(deadline, channel.handshake(tls)).await;
-            shaken.map_err(late("the TLS handshake"))?.map_err(ConnectError::Tls)?;
-        }
+        self.secure(&mut channel, deadline).await?;
         Ok(channel)
+    }
+
+    /// Shakes hands on a fresh connection, if there is TLS.
+    ///
+    /// # Errors
+    /// [`ConnectError::Tls`] and [`ConnectError::Timeout`].
+    pub async fn secure(&self, channel: &mut Channel, deadline: Instant) -> Result<(), ConnectError> {
+        let Some(dial) = &self.tls else { return Ok(()) };
+        let tls = Tls::client(Arc::clone(&dial.config), dial.name.clone());
+        let tls = tls.map_err(|error| ConnectError::Tls(error.into()))?;
+        let late = |_| ConnectError::Timeout { stage: "the TLS handshake", limit: HANDSHAKE_TIMEOUT };
+        timeout_at(deadline, channel.handshake(tls)).await.map_err(late)?.map_err(ConnectError::Tls)
     }
 
     /// Upgrades to WebSocket, if configured, with the start of `first` as early data; returns how many bytes of it
@@ -180,7 +204,11 @@ async fn upgrade(
             }
             Err(error) => {
                 let body = read_body(channel, &error, head).await;
-                return Err(ConnectError::Response { error, body });
+                let over_tls = channel.tls_version().is_some();
+                let path = options.path.as_str();
+                let seen = cause::Seen { error: &error, body: &body, over_tls, path };
+                let cause = cause::of_response(&seen);
+                return Err(ConnectError::Response { error, body, cause });
             }
         }
     }
@@ -197,8 +225,5 @@ async fn read_body(channel: &mut Channel, error: &ResponseError, mut head: Vec<u
     };
     // Whatever came in time is shown.
     let _ = timeout(BODY_WAIT, more).await;
-    match head.get(start..).filter(|body| !body.is_empty()) {
-        Some(body) => format!(", body: \"{}\"", printable(body, BODY_SHOWN)),
-        None => String::new(),
-    }
+    head.get(start..).map_or_else(String::new, |body| printable(body, BODY_SHOWN))
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustls::{
     ClientConfig, Error, ServerConfig,
     client::{ClientConnectionData, UnbufferedClientConnection},
-    pki_types::ServerName,
+    pki_types::{CertificateDer, ServerName},
     server::{ServerConnectionData, UnbufferedServerConnection},
     unbuffered::{
         ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedConnectionCommon,
@@ -82,6 +82,24 @@ impl Tls {
             Side::Client(connection) => connection.protocol_version(),
             Side::Server(connection) => connection.protocol_version(),
         }
+    }
+
+    /// The cipher agreed on.
+    pub fn cipher_suite(&self) -> Option<rustls::CipherSuite> {
+        let suite = match &self.side {
+            Side::Client(connection) => connection.negotiated_cipher_suite(),
+            Side::Server(connection) => connection.negotiated_cipher_suite(),
+        };
+        suite.map(|suite| suite.suite())
+    }
+
+    /// The peer's chain, its own certificate first.
+    pub fn peer_certificates(&self) -> &[CertificateDer<'static>] {
+        let chain = match &self.side {
+            Side::Client(connection) => connection.peer_certificates(),
+            Side::Server(connection) => connection.peer_certificates(),
+        };
+        chain.unwrap_or_default()
     }
 
     /// The start of an incomplete record, kept from the last read.

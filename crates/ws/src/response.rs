@@ -1,7 +1,5 @@
 //! The server's answer to a client's upgrade request.
 
-use std::borrow::Cow;
-
 use crate::{
     Step,
     client::expected_accept,
@@ -161,21 +159,12 @@ pub enum ResponseError {
 }
 
 impl ResponseError {
-    /// The likely cause and what to do, for people. `None` when there is nothing better than the message.
-    pub fn hint(&self) -> Option<Cow<'static, str>> {
-        Some(Cow::Borrowed(match self {
-            Self::Refused(answer) => return hint(answer),
-            Self::NotHttp { .. } => "check the port, and whether the server expects TLS (security: \"tls\")",
-            Self::Accept | Self::Upgrade { .. } | Self::Connection { .. } => {
-                "something between rewrites the handshake, or the server at this path is no WebSocket server"
-            }
-            Self::Extension { .. } => {
-                "the front end adds an extension on its own; switch its compression off"
-            }
-            Self::HeadTooLarge { .. } | Self::TooManyHeaders { .. } | Self::TooManyInterim { .. } => {
-                return None;
-            }
-        }))
+    /// The `Server` header of an answer that said no.
+    pub fn server(&self) -> Option<&str> {
+        match self {
+            Self::Refused(answer) => answer.server.as_deref(),
+            _ => None,
+        }
     }
 }
 
@@ -191,42 +180,4 @@ fn describe(answer: &RefusedResponse) -> String {
         }
     }
     text
-}
-
-/// What usually causes this status.
-fn hint(answer: &RefusedResponse) -> Option<Cow<'static, str>> {
-    Some(Cow::Borrowed(match answer.status {
-        200..=299 => {
-            "an ordinary web page answered: check the path, and that the front end forwards the upgrade (nginx: \
-             proxy_http_version 1.1 and proxy_set_header Upgrade $http_upgrade)"
-        }
-        300..=399 => {
-            return Some(match &answer.location {
-                Some(location) if location.starts_with("https:") => Cow::Owned(format!(
-                    "the server wants TLS ({location}): set security to \"tls\" and its port"
-                )),
-                Some(location) => {
-                    Cow::Owned(format!("redirects are not followed; try the address {location}"))
-                }
-                None => Cow::Borrowed("redirects are not followed; the server probably wants TLS"),
-            });
-        }
-        400 => {
-            "the front end probably does not forward the upgrade (nginx: proxy_http_version 1.1, proxy_set_header \
-             Upgrade $http_upgrade, proxy_set_header Connection \"upgrade\"), plain HTTP met a TLS port, or the \
-             server takes early data another way"
-        }
-        403 => "the front end or CDN forbids it: check the Host header and the path",
-        404 => {
-            "the path differs from the server's, or the two early data settings differ (maxEarlyData, \
-             earlyDataHeaderName)"
-        }
-        426 => "the server speaks another WebSocket version, or did not get the upgrade headers",
-        431 => "too much early data for the front end or server: lower maxEarlyData",
-        502..=504 => {
-            "the front end works, but cannot reach the server behind it: is it running, on that port?"
-        }
-        520..=529 => "the CDN cannot reach the server: check its address, port and certificate",
-        _ => return None,
-    }))
 }

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use rustls::pki_types::CertificateDer;
+
 use super::{Channel, ChannelEnd, snug};
 use crate::transport::tls::{Opened, Tls};
 
@@ -48,6 +50,16 @@ impl Channel {
     /// The version of TLS, if there is TLS.
     pub fn tls_version(&self) -> Option<rustls::ProtocolVersion> {
         self.tls.as_ref().and_then(|tls| tls.version())
+    }
+
+    /// The cipher that TLS agreed on, if there is TLS.
+    pub fn cipher_suite(&self) -> Option<rustls::CipherSuite> {
+        self.tls.as_ref().and_then(|tls| tls.cipher_suite())
+    }
+
+    /// The server's chain, its own certificate first; empty without TLS.
+    pub fn peer_certificates(&self) -> &[CertificateDer<'static>] {
+        self.tls.as_ref().map_or(&[], |tls| tls.peer_certificates())
     }
 
     /// Appends what comes next to `bytes`; 0 means the end. Before the upgrade only.

@@ -1,0 +1,94 @@
+//! What an answer to the upgrade request tells, from its status, its headers and its page.
+
+use wsray_ws::{RefusedResponse, ResponseError};
+
+use super::{Cause, Front};
+
+/// An answer that is no upgrade, and what was asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    /// What is wrong with it.
+    pub error: &'a ResponseError,
+    /// The start of its body, as it came or made fit to print.
+    pub body: &'a str,
+    /// Whether the request went over TLS.
+    pub over_tls: bool,
+    /// The path asked for.
+    pub path: &'a str,
+}
+
+/// The cause; `None` when the message says all there is.
+pub fn of_response(seen: &Seen<'_>) -> Option<Cause> {
+    Some(match seen.error {
+        ResponseError::Refused(answer) => return of_refusal(answer, seen),
+        ResponseError::NotHttp { start } => of_garbage(start),
+        ResponseError::Accept | ResponseError::Upgrade { .. } | ResponseError::Connection { .. } => {
+            Cause::AnswerRewritten
+        }
+        ResponseError::Extension { .. } => Cause::Extension,
+        _ => return None,
+    })
+}
+
+/// `start` is escaped: a TLS record of an alert begins with 0x15 0x03 (RFC 8446 section 5.1), an HTTP/2 server's first
+/// frame with a length below 65536 (RFC 9113 section 4.1).
+fn of_garbage(start: &str) -> Cause {
+    match start {
+        start if start.starts_with(r"\u{15}\u{3}") => Cause::PortWithTls,
+        start if start.starts_with(r"\u{0}\u{0}") => Cause::Http2Only,
+        _ => Cause::NotHttp,
+    }
+}
+
+/// What front ends and servers write into their pages. Sources: nginx `src/http/ngx_http_special_response.c`, Apache
+/// `modules/ssl/ssl_engine_kernel.c`, Go `net/http/server.go`.
+const PLAIN_TO_TLS: [&str; 3] =
+    ["sent to HTTPS port", "HTTP request to an HTTPS server", "plain HTTP to an SSL-enabled server port"];
+const TOO_LARGE: [&str; 2] = ["Header Or Cookie Too Large", "header field exceeds server limit"];
+
+/// Go's HTTP server, when it cannot read a request (golang/go `net/http/server.go`); V2Ray's answers have another body.
+const UNREADABLE: &str = "400 Bad Request";
+
+fn of_refusal(answer: &RefusedResponse, seen: &Seen<'_>) -> Option<Cause> {
+    let front = Front::of(answer.server.as_deref());
+    let says = |texts: &[&str]| texts.iter().any(|text| seen.body.contains(text));
+    let body = seen.body.trim();
+    Some(match answer.status {
+        200..=299 if body.is_empty() && front == Some(Front::Caddy) => Cause::HostUnknown,
+        200..=299 => Cause::WebPage,
+        300..=399 => of_redirect(answer.location.as_deref().unwrap_or_default(), seen),
+        400 | 497 if says(&PLAIN_TO_TLS) => Cause::PortWithTls,
+        400 | 494 if says(&TOO_LARGE) => Cause::HeadTooLong,
+        400 if body == UNREADABLE => Cause::RequestGarbled,
+        400 if front == Some(Front::Cdn) => Cause::CdnWithoutWebSocket,
+        400 => Cause::UpgradeNotForwarded,
+        403 if front == Some(Front::Cdn) => Cause::ForbiddenByCdn,
+        403 => Cause::Forbidden,
+        404 if body.is_empty() => Cause::PathUnknownToServer,
+        404 => Cause::PathUnknownToFront,
+        405 | 426 => Cause::VersionRefused,
+        413 | 414 | 431 => Cause::HeadTooLong,
+        421 => Cause::HostUnknown,
+        status @ 502..=504 => Cause::ServerBehindDown { status },
+        status @ 520..=530 => Cause::CdnOrigin { status },
+        _ => return None,
+    })
+}
+
+fn of_redirect(location: &str, seen: &Seen<'_>) -> Cause {
+    let path_of = |url: &str| match url.split_once("://") {
+        Some((_, rest)) => rest.find('/').map_or("/".to_owned(), |at| rest[at..].to_owned()),
+        None => url.to_owned(),
+    };
+    let until_query = |path: &str| path.split(['?', '#']).next().unwrap_or_default().to_owned();
+    let (to, from) = (until_query(&path_of(location)), until_query(seen.path));
+    if to == format!("{from}/") {
+        Cause::RedirectToSlash
+    } else if location.starts_with("https:") && !seen.over_tls {
+        Cause::RedirectToTls
+    } else if to == from {
+        Cause::RedirectLoop
+    } else {
+        Cause::Redirect { location: until_query(location) }
+    }
+}
