@@ -1,11 +1,12 @@
 //! From a configuration to a running program.
 
+mod listening;
 mod routing;
 
+pub use listening::Listening;
 pub use routing::AssetFolders;
 
 use std::{
-    net::SocketAddr,
     num::NonZeroU16,
     sync::{
         Arc, Mutex,
@@ -14,7 +15,6 @@ use std::{
     time::Duration,
 };
 
-use tokio::{net::TcpListener, task::JoinSet};
 use wsray_config::{
     ClientStream, Config, Diagnostic, ForwardedTrust, Heartbeat, InboundProtocol, OutboundProtocol,
     ServerStream,
@@ -30,9 +30,7 @@ use crate::{
     inbound::{
         Common, Inbound,
         accounts::Accounts,
-        bind,
         http::HttpInbound,
-        serve,
         socks::{SocksInbound, SocksUdp},
         vmess::{UserName, VmessInbound},
     },
@@ -51,12 +49,6 @@ use crate::{
 pub struct App {
     inbounds: Vec<(wsray_config::Listen, Arc<Inbound>)>,
     dispatcher: Arc<Dispatcher>,
-}
-
-/// A program that listens: its ports are bound.
-#[derive(Debug)]
-pub struct Listening {
-    listeners: Vec<(TcpListener, Arc<Inbound>)>,
 }
 
 impl App {
@@ -99,57 +91,6 @@ impl App {
     pub fn outbounds(&self) -> &[Outbound] {
         &self.dispatcher.outbounds
     }
-
-    /// Binds all ports.
-    ///
-    /// # Errors
-    /// All addresses that cannot be had; nothing listens then.
-    pub fn bind(self) -> Result<Listening, Vec<Diagnostic>> {
-        let mut wrong = Vec::new();
-        let mut listeners = Vec::new();
-        for (listen, inbound) in &self.inbounds {
-            for port in listen.ports.iter() {
-                let address = SocketAddr::new(listen.address, port);
-                match bind(address) {
-                    Ok(listener) => listeners.push((listener, Arc::clone(inbound))),
-                    Err(error) => wrong.push(cannot_listen(&listen.place, address, &error)),
-                }
-            }
-        }
-        if wrong.is_empty() { Ok(Listening { listeners }) } else { Err(wrong) }
-    }
-}
-
-impl Listening {
-    /// The addresses, in the configuration's order.
-    pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.listeners.iter().filter_map(|(listener, _)| listener.local_addr().ok()).collect()
-    }
-
-    /// Serves until dropped; all sessions end with it.
-    pub async fn serve(self) {
-        let mut serving = JoinSet::new();
-        for (listener, inbound) in self.listeners {
-            serving.spawn(serve(listener, inbound));
-        }
-        while serving.join_next().await.is_some() {}
-        // A configuration without inbounds waits to be stopped, as V2Ray does.
-        std::future::pending::<()>().await;
-    }
-}
-
-fn cannot_listen(place: &wsray_config::Place, address: SocketAddr, error: &std::io::Error) -> Diagnostic {
-    let help = match error.kind() {
-        std::io::ErrorKind::AddrInUse => "another program listens there: stop it, or choose another port",
-        std::io::ErrorKind::PermissionDenied => {
-            "ports below 1024 need root or the capability CAP_NET_BIND_SERVICE"
-        }
-        std::io::ErrorKind::AddrNotAvailable => {
-            "listen must be an address of this machine, or 0.0.0.0 for all"
-        }
-        _ => "check listen and port",
-    };
-    Diagnostic::at(place, format!("cannot listen on {address}: {error}")).help(help)
 }
 
 /// The good ones; what is wrong with the others is collected.

@@ -1,26 +1,91 @@
 //! Listening sockets and their accept loops.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+mod unix;
 
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::{net::TcpListener, task::JoinSet, time::sleep};
+use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use socket2::{Domain, Protocol, Type};
+use tokio::{
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
+    task::JoinSet,
+    time::sleep,
+};
 
 use super::Inbound;
-use crate::{session::Source, transport};
+use crate::{session::Source, transport::Socket};
+
+pub use unix::{BindUnixError, SocketFile, bind_unix};
+
+/// A listening socket.
+#[derive(Debug)]
+pub enum Listener {
+    /// For TCP.
+    Tcp(TcpListener),
+    /// For streams of programs on this machine.
+    Unix {
+        /// The socket.
+        socket: UnixListener,
+        /// Its name, as configured.
+        name: String,
+    },
+}
+
+impl fmt::Display for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(socket) => match socket.local_addr() {
+                Ok(address) => address.fmt(f),
+                Err(_) => f.write_str("?"),
+            },
+            Self::Unix { name, .. } => f.write_str(name),
+        }
+    }
+}
+
+impl Listener {
+    /// The next connection and who made it.
+    async fn accept(&self) -> io::Result<(Accepted, Source)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (tcp, peer) = listener.accept().await?;
+                let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+                Ok((Accepted::Tcp(tcp), Source::Address(peer)))
+            }
+            Self::Unix { socket, .. } => Ok((Accepted::Unix(socket.accept().await?.0), Source::Unix)),
+        }
+    }
+}
+
+/// A connection whose options are not set yet.
+enum Accepted {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Accepted {
+    /// Ready to be used; fails when it is gone already.
+    fn socket(self) -> io::Result<Socket> {
+        match self {
+            Self::Tcp(tcp) => Socket::new(tcp),
+            Self::Unix(unix) => Ok(Socket::unix(unix)),
+        }
+    }
+}
 
 /// Binds a listening socket. Unlike V2Ray it never shares a port that somebody else listens on. An unspecified
 /// address takes both families, as Go's does.
 ///
 /// # Errors
 /// When the address is in use or not ours, or the port needs privileges.
-pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+pub fn bind(address: SocketAddr) -> io::Result<Listener> {
     let wildcard = address.ip().is_unspecified();
     let both = SocketAddr::from(([0u16; 8], address.port()));
-    match listen_on(if wildcard { both } else { address }, wildcard) {
+    let listener = match listen_on(if wildcard { both } else { address }, wildcard) {
         // A machine without IPv6.
         Err(error) if wildcard && is_unsupported(&error) => listen_on(address, false),
         listener => listener,
-    }
+    };
+    listener.map(Listener::Tcp)
 }
 
 fn is_unsupported(error: &io::Error) -> bool {
@@ -30,7 +95,7 @@ fn is_unsupported(error: &io::Error) -> bool {
 }
 
 fn listen_on(address: SocketAddr, both_families: bool) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(!both_families)?;
     }
@@ -49,18 +114,17 @@ const BACKLOG: i32 = 4096;
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Accepts connections until it is dropped; its connections end with it.
-pub async fn serve(listener: TcpListener, inbound: Arc<Inbound>) {
+pub async fn serve(listener: Listener, inbound: Arc<Inbound>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((tcp, peer)) => {
+                Ok((accepted, peer)) => {
                     let inbound = Arc::clone(&inbound);
-                    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
                     connections.spawn(async move {
                         // One that is gone already has nothing to say.
-                        if let Ok(socket) = transport::Socket::new(tcp) {
-                            inbound.connection(socket, Source::Address(peer)).await;
+                        if let Ok(socket) = accepted.socket() {
+                            inbound.connection(socket, peer).await;
                         }
                     });
                 }
@@ -86,12 +150,16 @@ mod tests {
 
     use super::*;
 
+    fn port(listener: &Listener) -> u16 {
+        listener.to_string().parse::<SocketAddr>().unwrap().port()
+    }
+
     #[tokio::test]
     async fn wildcard_takes_connections_of_both_families() {
         let has_ipv6 = std::net::TcpListener::bind("[::1]:0").is_ok();
         for wildcard in ["0.0.0.0:0", "[::]:0"] {
             let listener = bind(wildcard.parse().unwrap()).unwrap();
-            let port = listener.local_addr().unwrap().port();
+            let port = port(&listener);
             TcpStream::connect(("127.0.0.1", port)).await.unwrap();
             if has_ipv6 {
                 TcpStream::connect(("::1", port)).await.unwrap();
@@ -102,7 +170,7 @@ mod tests {
     #[tokio::test]
     async fn address_takes_no_connections_to_others() {
         let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let port = listener.local_addr().unwrap().port();
+        let port = port(&listener);
         TcpStream::connect(("127.0.0.1", port)).await.unwrap();
         for other in ["127.0.0.2", "::1"] {
             assert!(TcpStream::connect((other, port)).await.is_err(), "{other}");

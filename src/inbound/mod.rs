@@ -18,7 +18,7 @@ use crate::{
     transport::Socket,
 };
 
-pub use listen::{bind, serve};
+pub use listen::{BindUnixError, Listener, SocketFile, bind, bind_unix, serve};
 
 /// What every inbound needs.
 #[derive(Clone, Debug)]

@@ -22,6 +22,11 @@ pub fn nginx(backend: u16) -> Front {
 
 /// The same with more lines in the block.
 pub fn nginx_with(backend: u16, more: &str) -> Front {
+    nginx_to(&format!("http://127.0.0.1:{backend}"), more)
+}
+
+/// The same in front of this address.
+pub fn nginx_to(backend: &str, more: &str) -> Front {
     let port = free_port();
     let directory = temporary_directory("nginx");
     let files = certificate::files();
@@ -43,7 +48,7 @@ http {{
         ssl_certificate {certificate};
         ssl_certificate_key {key};
         location /ray {{
-            proxy_pass http://127.0.0.1:{backend};
+            proxy_pass {backend};
             proxy_http_version 1.1;
             proxy_set_header Upgrade $http_upgrade;
             proxy_set_header Connection \"upgrade\";
@@ -65,6 +70,11 @@ http {{
 
 /// `HAProxy` passing TCP on with `send`: `send-proxy` or `send-proxy-v2`.
 pub fn haproxy(backend: u16, send: &str) -> Front {
+    haproxy_to(&format!("127.0.0.1:{backend}"), send)
+}
+
+/// The same in front of this address, which may be `unix@/path` or `abns@name`.
+pub fn haproxy_to(backend: &str, send: &str) -> Front {
     let port = free_port();
     let directory = temporary_directory("haproxy");
     let config = format!(
@@ -79,7 +89,7 @@ frontend in
     bind 127.0.0.1:{port}
     default_backend out
 backend out
-    server wsray 127.0.0.1:{backend} {send}
+    server wsray {backend} {send}
 "
     );
     let path = directory.join("haproxy.cfg");

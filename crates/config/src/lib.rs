@@ -31,8 +31,9 @@ pub use diagnostic::{Diagnostic, Place};
 pub use format::Format;
 pub use model::{
     Account, Blackhole, Config, DomainStrategy, Freedom, HttpInbound, Inbound, InboundProtocol, Level,
-    Listen, Log, LogTarget, Outbound, OutboundProtocol, Policy, Ports, Redirect, SocksInbound, SocksUdp,
-    Timeouts, VmessInbound, VmessOutUser, VmessOutbound, VmessServer, VmessUser,
+    Listen, ListenAt, Log, LogTarget, Outbound, OutboundProtocol, Padding, Policy, Ports, Redirect,
+    SocksInbound, SocksUdp, Timeouts, UnixAddress, VmessInbound, VmessOutUser, VmessOutbound, VmessServer,
+    VmessUser,
 };
 pub use nearest::nearest;
 pub use routing::{Condition, IpGroup, Placed, Routing, Rule, Sniffing};

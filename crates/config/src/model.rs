@@ -95,13 +95,87 @@ pub struct Inbound {
 /// Where an inbound listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
-    /// The address. An unspecified one (`0.0.0.0`, the default, or `::`) means every address of both
-    /// families, as Go's `net.Listen` takes it.
-    pub address: IpAddr,
-    /// The ports; one listener each.
-    pub ports: Ports,
-    /// Where the port is written, for a complaint about binding.
+    /// On what.
+    pub at: ListenAt,
+    /// Where the port or the path is written, for a complaint about binding.
     pub place: Place,
+}
+
+impl Listen {
+    /// The IP address; `None` for a unix socket.
+    pub fn address(&self) -> Option<IpAddr> {
+        match self.at {
+            ListenAt::Ports { address, .. } => Some(address),
+            ListenAt::Unix(_) => None,
+        }
+    }
+
+    /// The ports; `None` for a unix socket.
+    pub fn ports(&self) -> Option<Ports> {
+        match self.at {
+            ListenAt::Ports { ports, .. } => Some(ports),
+            ListenAt::Unix(_) => None,
+        }
+    }
+}
+
+/// What an inbound listens on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenAt {
+    /// An address of this machine.
+    Ports {
+        /// The address. An unspecified one (`0.0.0.0`, the default, or `::`) means every address of both
+        /// families, as Go's `net.Listen` takes it.
+        address: IpAddr,
+        /// The ports; one listener each.
+        ports: Ports,
+    },
+    /// A unix socket, for streams of programs on this machine.
+    Unix(UnixAddress),
+}
+
+/// The name of a unix socket.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum UnixAddress {
+    /// A file.
+    File {
+        /// Its absolute path, of at most [`UnixAddress::MAX_BYTES`] bytes.
+        path: String,
+        /// Its permissions; `None`: what the umask leaves.
+        mode: Option<u32>,
+    },
+    /// A name without a file (unix(7), "abstract").
+    Abstract {
+        /// Of at most [`UnixAddress::MAX_BYTES`] bytes.
+        name: String,
+        /// Followed by zeros up to the longest name, as `HAProxy` wants it.
+        padding: Padding,
+    },
+}
+
+/// Whether zeros follow an abstract name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Padding {
+    /// None do.
+    None,
+    /// Up to the longest name.
+    Full,
+}
+
+impl UnixAddress {
+    /// The longest path or name, in bytes: `sun_path` has 108 (unix(7)), one of which is a zero.
+    pub const MAX_BYTES: usize = 107;
+}
+
+/// As it is written in V2Ray's configuration.
+impl fmt::Display for UnixAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { path, .. } => f.write_str(path),
+            Self::Abstract { name, padding: Padding::None } => write!(f, "@{name}"),
+            Self::Abstract { name, padding: Padding::Full } => write!(f, "@@{name}"),
+        }
+    }
 }
 
 /// A range of ports, each from 1 to 65535, never empty.

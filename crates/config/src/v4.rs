@@ -17,8 +17,8 @@ mod ws;
 use std::{collections::HashMap, net::IpAddr};
 
 use crate::{
-    Config, Diagnostic, DomainStrategy, Freedom, Inbound, InboundProtocol, Outbound, OutboundProtocol, keys,
-    keys5,
+    Config, Diagnostic, DomainStrategy, Freedom, Inbound, InboundProtocol, ListenAt, Outbound,
+    OutboundProtocol, Ports, keys, keys5,
     node::{Dialect, Node, Parsed, Reported},
     object::Object,
     v5,
@@ -109,26 +109,45 @@ fn unique_tags(root: &Node<'_>, inbounds: &[Inbound], outbounds: &[Outbound]) ->
 
 /// V2Ray lets two inbounds share a port, and the kernel deals connections out between them.
 fn unique_ports(root: &Node<'_>, inbounds: &[Inbound]) -> Parsed<()> {
-    let mut result = Ok(());
-    let mut by_first: Vec<(usize, &Inbound)> = inbounds.iter().enumerate().collect();
-    by_first.sort_by_key(|(_, inbound)| inbound.listen.ports.first());
+    let mut result = unique_paths(root, inbounds);
+    let mut by_first: Vec<_> = (inbounds.iter().enumerate())
+        .filter_map(|(number, inbound)| match inbound.listen.at {
+            ListenAt::Ports { address, ports } => Some((number, inbound, address, ports)),
+            ListenAt::Unix(_) => None,
+        })
+        .collect();
+    by_first.sort_by_key(|(.., ports)| ports.first());
     // Those that may still share a port with one further on.
-    let mut open: Vec<(usize, &Inbound)> = Vec::new();
-    for (number, high) in by_first {
-        let port = high.listen.ports.first();
-        open.retain(|(_, low)| low.listen.ports.last() >= port);
-        for (other, low) in open.iter().filter(|(_, low)| overlap(low.listen.address, high.listen.address)) {
-            let (earlier, later) = if *other < number { (*low, high) } else { (high, *low) };
+    let mut open: Vec<(usize, &Inbound, IpAddr, Ports)> = Vec::new();
+    for high in by_first {
+        let port = high.3.first();
+        open.retain(|(.., ports)| ports.last() >= port);
+        for &low in open.iter().filter(|low| overlap(low.2, high.2)) {
+            let (earlier, later) = if low.0 < high.0 { (low, high) } else { (high, low) };
             let message = format!(
                 "port {port} of {} is taken by the inbound {}, which listens on {}",
-                later.listen.address,
-                earlier.place.seen_from(&later.place),
-                earlier.listen.address,
+                later.2,
+                earlier.1.place.seen_from(&later.1.place),
+                earlier.2,
             );
-            let error = Diagnostic::at(&later.listen.place, message).help("give one of them another port");
+            let error = Diagnostic::at(&later.1.listen.place, message).help("give one of them another port");
             result = Err(root.reader.refuse(error));
         }
-        open.push((number, high));
+        open.push(high);
+    }
+    result
+}
+
+fn unique_paths(root: &Node<'_>, inbounds: &[Inbound]) -> Parsed<()> {
+    let mut result = Ok(());
+    let mut seen = HashMap::new();
+    for inbound in inbounds {
+        let ListenAt::Unix(address) = &inbound.listen.at else { continue };
+        if let Some(first) = seen.insert(address.to_string(), &inbound.place) {
+            let message = format!("{address} is taken by the inbound {}", first.seen_from(&inbound.place));
+            let error = Diagnostic::at(&inbound.listen.place, message).help("give one of them another path");
+            result = Err(root.reader.refuse(error));
+        }
     }
     result
 }

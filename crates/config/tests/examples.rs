@@ -72,7 +72,8 @@ fn every_example_loads_and_warns_of_nothing_but_implicit_outbounds() {
         assert!(messages.iter().all(|message| message.contains("there are no outbounds")), "{messages:?}");
         assert_eq!(loaded.config.implicit_freedom, is_server, "{}", path.display());
         for inbound in &loaded.config.inbounds {
-            assert!(inbound.listen.address.is_loopback() && inbound.listen.ports.first() > 10000);
+            let Some(address) = inbound.listen.address() else { continue };
+            assert!(address.is_loopback() && inbound.listen.ports().unwrap().first() > 10000);
         }
     }
     assert!(count >= 21, "only {count} examples");
@@ -149,7 +150,11 @@ fn document_example_3_serves_directly_and_names_its_files() {
     );
     let listen = &loaded.config.inbounds[0].listen;
     assert_eq!(
-        (listen.address.to_string().as_str(), listen.ports.first(), listen.ports.last()),
+        (
+            listen.address().unwrap().to_string().as_str(),
+            listen.ports().unwrap().first(),
+            listen.ports().unwrap().last()
+        ),
         ("0.0.0.0", 443, 443)
     );
     let tls = vmess_in(&loaded.config).stream.tls.as_ref().unwrap();

@@ -185,7 +185,7 @@ fn plain_words_of_yaml_follow_the_core_schema() {
             "inbounds: [{{protocol: http, listen: 127.0.0.1, port: {port}}}]\noutbounds: [{{protocol: freedom}}]\n"
         );
         match load(&[Source::new("c.yaml", &text)], &Options::default()) {
-            Ok(loaded) => loaded.config.inbounds[0].listen.ports.first().to_string(),
+            Ok(loaded) => loaded.config.inbounds[0].listen.ports().unwrap().first().to_string(),
             Err(errors) => errors[0].message.clone(),
         }
     };
@@ -228,7 +228,7 @@ fn plain_words_of_yaml_follow_the_core_schema() {
 fn anchors_work_and_merge_keys_are_refused() {
     let text = "inbounds:\n- &one {protocol: http, listen: 127.0.0.1, port: 1}\n- {protocol: http, listen: 127.0.0.2, port: &p 2}\n- {protocol: http, listen: 127.0.0.3, port: *p}\noutbounds: [{protocol: freedom}]\n";
     let config = loaded("c.yaml", text).config;
-    assert_eq!(config.inbounds[2].listen.ports.first(), 2);
+    assert_eq!(config.inbounds[2].listen.ports().unwrap().first(), 2);
     let said = refused("c.yaml", "log: &l {loglevel: info}\npolicy:\n  <<: *l\n");
     assert!(said[0].starts_with("c.yaml:3:3: merge keys are not supported"), "{said:?}");
     let said = refused("c.yaml", "log: &l [*l]\n");

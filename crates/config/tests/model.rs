@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use wsray_config::{
-    Blackhole, Condition, Config, DomainStrategy, InboundProtocol, Level, LogTarget, Options,
-    OutboundProtocol, PemSource, Rule, Source, load,
+    Blackhole, Condition, Config, DomainStrategy, InboundProtocol, Level, ListenAt, LogTarget, Options,
+    OutboundProtocol, Padding, PemSource, Rule, Source, UnixAddress, load,
 };
 use wsray_route::Destination;
 use wsray_vmess::SecurityChoice;
@@ -92,7 +92,7 @@ fn keys_and_names_match_in_any_letter_case() {
     let stream = server(r#"{ "NETWORK": "WebSocket", "WSSETTINGS": { "PATH": "/x" } }"#);
     assert_eq!(stream.ws.unwrap().path.as_str(), "/x");
     let text = r#"{ "INBOUNDS": [{ "PROTOCOL": "SOCKS", "PORT": 1080 }], "outbounds": [{ "protocol": "FreeDom" }] }"#;
-    assert_eq!(config(text).inbounds[0].listen.ports.first(), 1080);
+    assert_eq!(config(text).inbounds[0].listen.ports().unwrap().first(), 1080);
 }
 
 #[test]
@@ -111,9 +111,28 @@ fn a_port_may_be_a_number_a_text_or_a_range() {
             r#"{{ "inbounds": [{{ "protocol": "http", "listen": "localhost", "port": {port} }}], "outbounds": [{{ "protocol": "freedom" }}] }}"#
         );
         let listen = &config(&text).inbounds[0].listen;
-        assert_eq!((listen.ports.first(), listen.ports.last()), (first, last));
-        assert_eq!(listen.address.to_string(), "127.0.0.1");
-        assert_eq!(listen.ports.iter().count(), usize::from(last - first) + 1);
+        assert_eq!((listen.ports().unwrap().first(), listen.ports().unwrap().last()), (first, last));
+        assert_eq!(listen.address().unwrap().to_string(), "127.0.0.1");
+        assert_eq!(listen.ports().unwrap().iter().count(), usize::from(last - first) + 1);
+    }
+}
+
+#[test]
+fn unix_sockets_are_written_as_in_v2ray() {
+    let file = |mode| UnixAddress::File { path: "/run/a.sock".into(), mode };
+    let name = |padding| UnixAddress::Abstract { name: "ray".into(), padding };
+    for (written, expected) in [
+        ("/run/a.sock", file(None)),
+        ("/run/a.sock,0666", file(Some(0o666))),
+        ("@ray", name(Padding::None)),
+        ("@@ray", name(Padding::Full)),
+    ] {
+        let text = format!(
+            r#"{{ "inbounds": [{{ "protocol": "socks", "listen": "{written}" }}], "outbounds": [{{ "protocol": "freedom" }}] }}"#
+        );
+        let loaded = load(&[Source::new("config.json", &text)], &Options::default()).unwrap();
+        assert_eq!(loaded.config.inbounds[0].listen.at, ListenAt::Unix(expected), "{written}");
+        assert!(loaded.warnings.is_empty(), "a unix socket is not open to everybody: {:?}", loaded.warnings);
     }
 }
 
@@ -486,8 +505,11 @@ fn v2ray_2_spellings_load_in_v2rays_order() {
       "inboundDetour": [{ "tag": "2", "protocol": "http", "listen": "127.0.0.1", "port": 2 }],
       "outbound": { "protocol": "freedom", "tag": "out" }, "outboundDetour": [{ "protocol": "blackhole" }] }"#;
     let config = config(text);
-    let read: Vec<_> =
-        config.inbounds.iter().map(|one| (one.tag.as_deref().unwrap(), one.listen.ports.first())).collect();
+    let read: Vec<_> = config
+        .inbounds
+        .iter()
+        .map(|one| (one.tag.as_deref().unwrap(), one.listen.ports().unwrap().first()))
+        .collect();
     assert_eq!(read, [("1", 1080), ("2", 2), ("3", 3)]);
     assert!(
         matches!(config.outbounds[0].protocol, OutboundProtocol::Freedom(_)) && config.outbounds.len() == 2
@@ -542,7 +564,7 @@ fn ports(port: &str) -> Result<(u16, u16), String> {
     );
     match load(&[Source::new("config.json", &text)], &Options { variable: &variable }) {
         Ok(loaded) => {
-            let ports = loaded.config.inbounds[0].listen.ports;
+            let ports = loaded.config.inbounds[0].listen.ports().unwrap();
             Ok((ports.first(), ports.last()))
         }
         Err(errors) => Err(errors[0].to_string()),
@@ -576,7 +598,7 @@ fn a_port_beside_the_inbounds_is_the_first_inbounds_alone() {
         r#"{ "port": 5, "inbounds": [{ "protocol": "http", "listen": "::1", "port": 1 }], "outbounds": [{ "protocol": "freedom" }] }"#,
     )
     .unwrap();
-    assert_eq!(loaded.config.inbounds[0].listen.ports.first(), 1);
+    assert_eq!(loaded.config.inbounds[0].listen.ports().unwrap().first(), 1);
     assert!(loaded.warnings[0].to_string().starts_with("c.json:1:11: port: this has no effect"));
 }
 
@@ -608,7 +630,10 @@ fn without_an_address_every_address_of_both_families_is_listened_on() {
                   {{ "listen": "{other}", "protocol": "socks", "port": {port} }}], "outbounds": [{{ "protocol": "freedom" }}] }}"#
             )
         };
-        assert!(config(&text(1081, "::1")).inbounds[0].listen.address.is_unspecified(), "{listen}");
+        assert!(
+            config(&text(1081, "::1")).inbounds[0].listen.address().unwrap().is_unspecified(),
+            "{listen}"
+        );
         for other in ["127.0.0.1", "::1"] {
             let errors = load(&[Source::new("c.json", &text(1080, other))], &Options::default()).unwrap_err();
             assert!(errors[0].message.contains("port 1080"), "{listen} {other}");

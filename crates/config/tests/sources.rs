@@ -23,7 +23,8 @@ fn refused(files: &[(&str, &str)]) -> Vec<String> {
 /// Inbounds as `tag:port`, outbounds as tags.
 fn shape(config: &Config) -> (Vec<String>, Vec<String>) {
     let tag = |tag: &Option<String>| tag.clone().unwrap_or_default();
-    let inbound = |one: &wsray_config::Inbound| format!("{}:{}", tag(&one.tag), one.listen.ports.first());
+    let inbound =
+        |one: &wsray_config::Inbound| format!("{}:{}", tag(&one.tag), one.listen.ports().unwrap().first());
     (
         config.inbounds.iter().map(inbound).collect(),
         config.outbounds.iter().map(|one| tag(&one.tag)).collect(),

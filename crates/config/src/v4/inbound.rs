@@ -8,8 +8,8 @@ use std::{
 
 use super::{sniffing, stream, values};
 use crate::{
-    Account, Diagnostic, HttpInbound, Inbound, InboundProtocol, Listen, SocksInbound, SocksUdp, VmessInbound,
-    VmessUser, keys, keys5,
+    Account, Diagnostic, HttpInbound, Inbound, InboundProtocol, Listen, ListenAt, SocksInbound, SocksUdp,
+    VmessInbound, VmessUser, keys, keys5,
     node::{Dialect, Node, Parsed, Reported},
     object::Object,
     v5,
@@ -89,7 +89,16 @@ fn protocol<'a>(
 }
 
 fn listen<'a>(object: &Object<'a>, spare_port: &mut Option<Node<'a>>) -> Parsed<Listen> {
-    let address = match object.find("listen") {
+    let written = object.find("listen");
+    let unix =
+        written.as_ref().filter(|node| node.as_text().is_some_and(|text| text.starts_with(['/', '@'])));
+    if let Some(node) = unix {
+        if let Some(port) = object.find("port").filter(|port| !port.is_off()) {
+            port.warn("this has no effect: a unix socket has no port", "remove it");
+        }
+        return Ok(Listen { at: ListenAt::Unix(values::unix_address(node)?), place: node.place() });
+    }
+    let address = match written {
         Some(node) => listen_address(&node),
         None => Ok(Ipv4Addr::UNSPECIFIED.into()),
     };
@@ -97,17 +106,15 @@ fn listen<'a>(object: &Object<'a>, spare_port: &mut Option<Node<'a>>) -> Parsed<
         return Err(object.missing("port", "write the port to listen on: \"port\": 10000"));
     };
     let ports = values::ports(&port);
-    Ok(Listen { address: address?, ports: ports?, place: port.place() })
+    Ok(Listen { at: ListenAt::Ports { address: address?, ports: ports? }, place: port.place() })
 }
 
 fn listen_address(node: &Node<'_>) -> Parsed<IpAddr> {
     match node.text("an IP address to listen on")? {
         "" => Ok(Ipv4Addr::UNSPECIFIED.into()),
         text if text.eq_ignore_ascii_case("localhost") => Ok(Ipv4Addr::LOCALHOST.into()),
-        text if text.starts_with(['/', '@']) => Err(node.refuse(
-            format!("listening on a Unix socket is not supported yet, found {}", node.found()),
-            "write \"127.0.0.1\" and a port",
-        )),
+        text if text.contains('/') => Err(node
+            .expected("the absolute path of a unix socket", "begin it with \"/\", or write an IP address")),
         _ => values::ip(
             node,
             "write an address of this machine, \"127.0.0.1\", or \"0.0.0.0\" for all of them",
@@ -117,9 +124,11 @@ fn listen_address(node: &Node<'_>) -> Parsed<IpAddr> {
 
 /// Anybody who reaches a local inbound without accounts can use it.
 fn warn_open(object: &Object<'_>, listen: Option<&Listen>, open: bool) {
-    if let Some(listen) = listen.filter(|listen| open && !listen.address.is_loopback()) {
-        let message =
-            format!("everybody who reaches {} can use this proxy: it asks for no password", listen.address);
+    if let Some(Listen { at: ListenAt::Ports { address, .. }, .. }) = listen
+        && open
+        && !address.is_loopback()
+    {
+        let message = format!("everybody who reaches {address} can use this proxy: it asks for no password");
         object.node.warn(message, "write \"listen\": \"127.0.0.1\", or \"accounts\" in \"settings\"");
     }
 }

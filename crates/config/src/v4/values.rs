@@ -5,7 +5,7 @@ use std::{net::IpAddr, num::NonZeroU16};
 use wsray_vmess::{Address, AddressError, UserId};
 
 use crate::{
-    Ports,
+    Padding, Ports, UnixAddress,
     nearest::nearest,
     node::{Node, Parsed, clip},
     object::Object,
@@ -60,6 +60,42 @@ fn ports_help(text: &str) -> &'static str {
     } else {
         "write a number from 1 to 65535"
     }
+}
+
+/// `/path`, `/path,0666` with the file's permissions, `@abstract`, or `@@abstract` with zeros behind it
+/// (v2fly/v2ray-core `transport/internet/system_listener.go`).
+pub(crate) fn unix_address(node: &Node<'_>) -> Parsed<UnixAddress> {
+    const WHAT: &str = "the path of a unix socket";
+    let text = node.text(WHAT)?;
+    let (name, address) = if let Some(name) = text.strip_prefix('@') {
+        let (name, padding) =
+            name.strip_prefix('@').map_or((name, Padding::None), |name| (name, Padding::Full));
+        (name, UnixAddress::Abstract { name: name.to_owned(), padding })
+    } else {
+        let (path, mode) = text.split_once(',').map_or((text, None), |(path, mode)| (path, Some(mode)));
+        let octal = |mode| u32::from_str_radix(mode, 8).ok().filter(|mode| *mode <= 0o777);
+        let mode = mode.map(|mode| {
+            octal(mode).ok_or_else(|| {
+                node.expected("permissions in octal behind the comma", "write \"/path/name.sock,0660\"")
+            })
+        });
+        (path, UnixAddress::File { path: path.to_owned(), mode: mode.transpose()? })
+    };
+    if name.is_empty() || name.ends_with('/') || name.contains('\0') {
+        return Err(node.expected(WHAT, "write \"/path/name.sock\", or \"@name\" for one without a file"));
+    }
+    if name.starts_with("/dev/fd/") {
+        return Err(node.refuse(
+            "a socket that another program opened (/dev/fd) is not supported",
+            "write a path of its own, such as \"/run/wsray/wsray.sock\"",
+        ));
+    }
+    if name.len() > UnixAddress::MAX_BYTES {
+        let message =
+            format!("the system takes {} bytes at most, found {}", UnixAddress::MAX_BYTES, name.len());
+        return Err(node.refuse(message, "write a shorter path"));
+    }
+    Ok(address)
 }
 
 /// A user's id, found as `id` or `uuid`.
