@@ -8,6 +8,7 @@ pub use routing::AssetFolders;
 
 use std::{
     num::NonZeroU16,
+    path::Path,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, AtomicUsize},
@@ -16,9 +17,10 @@ use std::{
 };
 
 use wsray_config::{
-    ClientStream, Config, Diagnostic, ForwardedTrust, Heartbeat, InboundProtocol, OutboundProtocol,
-    ServerStream,
+    ClientStream, Config, Diagnostic, Fallback, FallbackSite, ForwardedTrust, Heartbeat, InboundProtocol,
+    OutboundProtocol, ProxyProtocol, ServerStream,
 };
+use wsray_route::IpSet;
 use wsray_vmess::{CmdKey, Replay, Target, Users};
 use wsray_ws::{
     ClientOptions, ServerOptions,
@@ -39,8 +41,12 @@ use crate::{
     observe::Log,
     outbound::{Freedom, Outbound, OutboundKind, VmessOutbound, VmessServer, VmessUser},
     session::Sniffing,
+    site::Site,
     stream::Pool,
-    transport::{Acceptor, Connector, Dialer, TlsDial, Trust, client_config, server_config, server_name},
+    transport::{
+        Acceptor, Connector, Dialer, Senders, TlsDial, Trust, Visitors, client_config, server_config,
+        server_name,
+    },
     vmess::{EndMark, unix_seconds},
 };
 
@@ -122,6 +128,7 @@ fn build_inbound(
         InboundProtocol::Vmess(vmess) => Inbound::Vmess(Box::new(VmessInbound {
             common: common(0),
             acceptor: build_acceptor(&vmess.stream, pool)?,
+            site: fallback(&vmess.stream).map(build_site).transpose()?,
             disbelieved: AtomicU64::new(0),
             users: Users::new(vmess.users.iter().map(|user| user.id)),
             names: vmess.users.iter().map(user_name).collect(),
@@ -162,7 +169,11 @@ fn accounts(accounts: &[wsray_config::Account]) -> Accounts {
 
 fn build_acceptor(stream: &ServerStream, pool: Arc<Pool>) -> Result<Acceptor, Diagnostic> {
     Ok(Acceptor {
-        proxy_protocol: stream.accept_proxy_protocol,
+        proxy_protocol: match &stream.accept_proxy_protocol {
+            ProxyProtocol::Off => Senders::Nobody,
+            ProxyProtocol::FromAnybody => Senders::Anybody,
+            ProxyProtocol::From(networks) => Senders::Only(IpSet::new(networks.iter().copied())),
+        },
         tls: stream.tls.as_ref().map(server_config).transpose()?,
         ws: stream
             .ws
@@ -170,8 +181,27 @@ fn build_acceptor(stream: &ServerStream, pool: Arc<Pool>) -> Result<Acceptor, Di
             .map(|ws| ServerOptions { path: ws.path.clone(), early_data: ws.early_data.clone() }),
         trust: stream.ws.as_ref().map_or(Trust::Nobody, |ws| trust(&ws.forwarded)),
         heartbeat: stream.ws.as_ref().map_or(Heartbeat::Off, |ws| ws.heartbeat),
+        visitors: if fallback(stream).is_some() { Visitors::Welcome } else { Visitors::Refused },
         pool,
     })
+}
+
+fn fallback(stream: &ServerStream) -> Option<&Fallback> {
+    stream.ws.as_ref()?.fallback.as_ref()
+}
+
+fn build_site(config: &Fallback) -> Result<Site, Diagnostic> {
+    match &config.site {
+        FallbackSite::Server(target) => Ok(Site::server(target.clone())),
+        FallbackSite::Unix(path) => Ok(Site::unix(path.clone())),
+        FallbackSite::Folder(path) => Site::folder(Path::new(path)).map_err(|error| {
+            let message = format!("cannot serve the folder {path:?}: {error}");
+            Diagnostic::at(&config.place, message).help(
+                "write a folder that this user can read, or \"127.0.0.1:8080\" or \"unix:/run/site.sock\" for a web \
+                 server",
+            )
+        }),
+    }
 }
 
 fn trust(config: &ForwardedTrust) -> Trust {

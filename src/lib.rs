@@ -21,6 +21,7 @@ pub mod outbound;
 pub mod relay;
 pub mod run;
 pub mod session;
+pub mod site;
 pub mod sniff;
 pub mod stream;
 pub mod transport;

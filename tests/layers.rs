@@ -23,7 +23,7 @@ const ROWS: [&[&str]; 10] = [
     &["inbound"],
     &["dispatch"],
     &["outbound"],
-    &["vmess", "relay", "sniff", "mux"],
+    &["vmess", "relay", "sniff", "mux", "site"],
     &["transport"],
     &["names"],
     &["session", "stream", "observe", "cause"],

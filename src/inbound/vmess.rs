@@ -19,9 +19,11 @@ use wsray_vmess::{
 use super::Common;
 use crate::{
     mux::{Driver, Opened, Quota},
+    observe::Level,
     session::Source,
+    site::{Site, Visit, VisitError},
     stream::SMALL_BYTES,
-    transport::{Acceptor, Channel, Socket, Told},
+    transport::{AcceptError, Accepted, Acceptor, Arrived, Channel, Rejected, Socket, Told, Visitor, Who},
     vmess::{NORMAL_CLOSE, VmessStream, unix_seconds},
 };
 
@@ -32,6 +34,8 @@ pub struct VmessInbound {
     pub common: Common,
     /// How connections become streams.
     pub acceptor: Acceptor,
+    /// What answers those who want no tunnel.
+    pub site: Option<Site>,
     /// Connections whose peers named a client and were not believed.
     pub disbelieved: AtomicU64,
     /// Their keys, in the order of `names`.
@@ -65,8 +69,6 @@ struct TooMany;
 enum Refusal {
     #[error("{0}")]
     Header(#[from] HeaderError),
-    #[error("no whole request within the handshake's time (policy.levels, handshake)")]
-    Slow,
     #[error("no whole VMess header came before the connection or the handshake's time ended")]
     Incomplete,
     /// A guess: see [`crate::transport::Accepted::misses_early_data`].
@@ -134,26 +136,22 @@ impl VmessInbound {
         &self,
         socket: Socket,
         peer: Source,
-        deadline: Instant,
+        mut deadline: Instant,
     ) -> Option<(Source, Channel, UserIndex, Request)> {
-        let accepted = match timeout_at(deadline, self.acceptor.accept(socket, peer)).await {
-            Ok(Ok(accepted)) => accepted,
-            Ok(Err(error)) if error.is_departure() => {
-                let log = &self.common.dispatcher.log;
-                log.debug(None, "transport", format_args!("{peer} left: {error}"));
-                return None;
+        let accepted = match self.acceptor.accept(socket, peer, deadline).await {
+            Ok(Arrived::Stream(accepted)) => accepted,
+            Ok(Arrived::Visitor(visitor)) => {
+                let accepted = Box::pin(self.receive(visitor)).await?;
+                deadline = Instant::now() + self.common.handshake;
+                accepted
             }
-            Ok(Err(error)) => {
-                self.common.tell_refused("refused handshakes", "transport", peer, &error);
-                return None;
-            }
-            Err(_) => {
-                self.common.tell_refused("refused handshakes", "transport", peer, &Refusal::Slow);
+            Err(rejected) => {
+                self.tell_rejected(&rejected);
                 return None;
             }
         };
-        let (mut channel, source) = (accepted.channel, accepted.source);
-        self.tell_disbelieved(source, accepted.told);
+        let (mut channel, source) = (accepted.channel, accepted.who.source);
+        self.tell_disbelieved(&accepted.who);
         let read = timeout_at(deadline, self.read_request(&mut channel)).await;
         let refusal = match read.unwrap_or(Err(Refusal::Incomplete)) {
             Ok((user, request)) => return Some((source, channel, user, request)),
@@ -165,9 +163,43 @@ impl VmessInbound {
         None
     }
 
+    fn tell_rejected(&self, rejected: &Rejected) {
+        let Rejected { who, error } = rejected;
+        self.tell_disbelieved(who);
+        if error.is_departure() {
+            let log = &self.common.dispatcher.log;
+            return log.debug(None, "transport", format_args!("{} left: {error}", who.source));
+        }
+        let kind = match error {
+            AcceptError::Sender { .. } => "refused senders of the PROXY protocol",
+            _ => "refused handshakes",
+        };
+        self.common.tell_refused(kind, "transport", who.source, error);
+    }
+
+    /// Lets the site answer a visitor; the stream if it wants one after all.
+    async fn receive(&self, visitor: Visitor) -> Option<Accepted> {
+        let (source, log) = (visitor.who.source, &self.common.dispatcher.log);
+        self.tell_disbelieved(&visitor.who);
+        // Clients with a wrong path must be found in the log, and are not when everybody's visits are.
+        let level = if visitor.wants_a_tunnel { Level::Warning } else { Level::Info };
+        let why = visitor.why.to_string();
+        log.limited(level, "visits", None, "transport", format_args!("{source} gets the fallback: {why}"));
+        match self.site.as_ref()?.visit(&self.acceptor, visitor).await {
+            Ok(Visit::Over) => None,
+            Ok(Visit::Tunnel(accepted)) => Some(*accepted),
+            Err(error) => {
+                let is_ours = matches!(error, VisitError::Unreachable { .. } | VisitError::Crowded);
+                let level = if is_ours { Level::Warning } else { Level::Debug };
+                log.limited(level, "failed visits", None, "transport", format_args!("{source}: {error}"));
+                None
+            }
+        }
+    }
+
     /// Tells of the first peer that was not believed, of the tenth, the hundredth, and so on.
-    fn tell_disbelieved(&self, peer: Source, told: Told) {
-        let (header, why) = match told {
+    fn tell_disbelieved(&self, who: &Who) {
+        let (header, why) = match who.told {
             Told::Nothing | Told::Client(_) => return,
             Told::Stranger(header) => (
                 header,
@@ -180,7 +212,7 @@ impl VmessInbound {
         };
         let count = self.disbelieved.fetch_add(1, Ordering::Relaxed) + 1;
         if count == 10_u64.pow(count.ilog10()) {
-            let peer = peer.address().map_or_else(|| peer.to_string(), |address| address.ip().to_string());
+            let peer = who.source.address().map_or("@".to_owned(), |address| address.ip().to_string());
             let log = &self.common.dispatcher.log;
             log.warning(
                 None,

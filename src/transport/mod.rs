@@ -12,7 +12,9 @@ pub mod proxy_protocol;
 mod socket;
 mod tls;
 
-pub use accept::{AcceptError, Accepted, Acceptor};
+pub use accept::{
+    AcceptError, Accepted, Acceptor, Arrived, Judged, Rejected, Senders, Upgrade, Visitor, Visitors, Who,
+};
 pub use certificates::{client_config, server_config, server_name};
 pub use channel::{CLOSE_LINGER, Channel, ChannelEnd, HandshakeError, Incoming};
 pub use connect::{ConnectError, Connector, HANDSHAKE_TIMEOUT, TlsDial};

@@ -302,7 +302,8 @@ pub(crate) const TRANSPORT: &[Key] = &[
 ];
 
 /// `tcpSettings`
-pub(crate) const TCP: &[Key] = &[key("header", Read), key("acceptProxyProtocol", Read)];
+pub(crate) const TCP: &[Key] =
+    &[key("header", Read), key("acceptProxyProtocol", Read), key("acceptProxyProtocolFrom", Read)];
 
 /// `wsSettings`
 pub(crate) const WS: &[Key] = &[
@@ -310,6 +311,9 @@ pub(crate) const WS: &[Key] = &[
     key("headers", Read),
     key("host", Read),
     key("acceptProxyProtocol", Read),
+    // Ours.
+    key("acceptProxyProtocolFrom", Read),
+    key("fallback", Read),
     key("maxEarlyData", Read),
     key("earlyDataHeaderName", Read),
     key("useBrowserForwarding", Read),
@@ -371,6 +375,7 @@ pub(crate) const CERTIFICATE: &[Key] = &[
 /// `sockopt`
 pub(crate) const SOCKOPT: &[Key] = &[
     key("acceptProxyProtocol", Read),
+    key("acceptProxyProtocolFrom", Read),
     key("mark", Refused("remove it, or mark the program's traffic by its user or cgroup")),
     key("tproxy", Refused("remove it, and set the proxy in the programs that use it")),
     key("bindToDevice", Refused("remove it, or route by the system's own rules")),

@@ -255,6 +255,7 @@ pub(crate) const STREAM: &[Key] = &[
 /// `transportSettings` of tcp.
 pub(crate) const TCP: &[Key] = &[
     key("acceptProxyProtocol", Read),
+    key("acceptProxyProtocolFrom", Read),
     key("headerSettings", Refused("remove it, or use \"transport\": \"ws\"")),
 ];
 
@@ -263,6 +264,9 @@ pub(crate) const WS: &[Key] = &[
     key("path", Read),
     key("header", Read),
     key("acceptProxyProtocol", Read),
+    // Ours.
+    key("acceptProxyProtocolFrom", Read),
+    key("fallback", Read),
     key("maxEarlyData", Read),
     key("useBrowserForwarding", Read),
     key("earlyDataHeaderName", Read),

@@ -38,8 +38,8 @@ pub use model::{
 pub use nearest::nearest;
 pub use routing::{Condition, IpGroup, Placed, Routing, Rule, Sniffing};
 pub use stream::{
-    CertificatePair, ClientStream, ClientTls, ClientWs, ForwardedTrust, Heartbeat, Pem, PemSource,
-    ServerStream, ServerTls, ServerWs,
+    CertificatePair, ClientStream, ClientTls, ClientWs, Fallback, FallbackSite, ForwardedTrust, Heartbeat,
+    Pem, PemSource, ProxyProtocol, ServerStream, ServerTls, ServerWs,
 };
 
 /// A configuration's text, or one of several.

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 
 use wsray_route::Cidr;
-use wsray_vmess::Address;
+use wsray_vmess::{Address, Target};
 use wsray_ws::{EarlyData, Headers, Path};
 
 use crate::Place;
@@ -15,8 +15,20 @@ pub struct ServerStream {
     pub tls: Option<ServerTls>,
     /// WebSocket; `None`: raw TCP (or raw TLS).
     pub ws: Option<Box<ServerWs>>,
-    /// Every connection must begin with a PROXY protocol header, before TLS.
-    pub accept_proxy_protocol: bool,
+    /// Whether every connection must begin with a PROXY protocol header, before TLS.
+    pub accept_proxy_protocol: ProxyProtocol,
+}
+
+/// Who sends PROXY protocol headers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ProxyProtocol {
+    /// Nobody: none is expected.
+    #[default]
+    Off,
+    /// Whoever connects.
+    FromAnybody,
+    /// These networks, and programs on this machine over a unix socket; others are refused.
+    From(Vec<Cidr>),
 }
 
 /// TLS of an inbound.
@@ -83,6 +95,28 @@ pub struct ServerWs {
     pub forwarded: ForwardedTrust,
     /// When clients are pinged; [`Heartbeat::Off`] by default, as clients see to it.
     pub heartbeat: Heartbeat,
+    /// What answers requests that are no tunnel's; `None`: 404 and 400, as V2Ray.
+    pub fallback: Option<Fallback>,
+}
+
+/// `fallback`: the web site of those who want no tunnel.
+#[derive(Clone, Debug)]
+pub struct Fallback {
+    /// Where it stands, for a complaint about the folder.
+    pub place: Place,
+    /// What it is.
+    pub site: FallbackSite,
+}
+
+/// What answers requests that are no tunnel's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FallbackSite {
+    /// The files of this folder, its path as written.
+    Folder(String),
+    /// A web server that speaks plain HTTP.
+    Server(Target),
+    /// A web server that listens on this unix socket.
+    Unix(String),
 }
 
 /// From whom `X-Forwarded-For` and its like are believed.

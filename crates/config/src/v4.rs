@@ -3,6 +3,7 @@
 //! Every function reads all parts of its object before it gives up on one, so that all errors are told at
 //! once.
 
+mod front;
 mod inbound;
 mod outbound;
 pub(crate) mod routing;

@@ -6,8 +6,8 @@
 use std::{fs, path::Path};
 
 use wsray_config::{
-    Config, InboundProtocol, Loaded, Options, OutboundProtocol, PemSource, Source, VmessInbound,
-    VmessOutbound, load,
+    Config, InboundProtocol, Loaded, Options, OutboundProtocol, PemSource, ProxyProtocol, Source,
+    VmessInbound, VmessOutbound, load,
 };
 use wsray_ws::EarlyDataPlace;
 
@@ -191,7 +191,7 @@ fn document_examples_5_and_6_need_a_real_id_and_then_serve() {
         let loaded = loaded(&text.replace("\"uuid\"", "\"b831381d-6324-4d53-ad4f-8cda48b30811\""));
         let vmess = vmess_in(&loaded.config);
         assert_eq!(vmess.users.len(), 1);
-        assert_eq!(vmess.stream.accept_proxy_protocol, proxy_protocol);
+        assert_eq!(vmess.stream.accept_proxy_protocol != ProxyProtocol::Off, proxy_protocol);
         assert!(vmess.stream.ws.is_some() && vmess.stream.tls.is_none());
     }
 }

@@ -1,11 +1,13 @@
-//! What inbounds and outbounds learn about what stands between them: who says who the client is, and heartbeats.
+//! What inbounds and outbounds learn about what stands between them: who says who the client is, who sends the PROXY
+//! protocol, heartbeats, and what answers strangers.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
 use std::num::NonZeroU32;
 
 use wsray_config::{
-    ForwardedTrust, Heartbeat, InboundProtocol, Loaded, Options, OutboundProtocol, Source, load,
+    FallbackSite, ForwardedTrust, Heartbeat, InboundProtocol, Loaded, Options, OutboundProtocol,
+    ProxyProtocol, ServerStream, Source, load,
 };
 
 const ID: &str = "f47ac10b-58cc-4372-a567-0e02b2c3d479";
@@ -96,4 +98,77 @@ fn heartbeat_is_the_clients_by_default_and_anybodys_by_its_key() {
     }
     assert_eq!(inbound(r#"{ "heartbeatPeriod": 20 }"#, "{}").1, every(20));
     assert_eq!(inbound(r#"{ "heartbeatPeriod": 0 }"#, "{}").1, Heartbeat::Off);
+}
+
+/// The stream of an inbound with these `wsSettings` and `transportSettings`, which have to mean the same.
+fn in_both_dialects(ws: &str) -> ServerStream {
+    let v4 = format!(
+        r#""settings": {{ "clients": [{{ "id": "{ID}" }}] }}, "streamSettings": {{ "network": "ws", "wsSettings": {ws} }}"#
+    );
+    let v5 = format!(
+        r#""settings": {{ "users": ["{ID}"] }}, "streamSettings": {{ "transport": "ws", "transportSettings": {ws} }}"#
+    );
+    let [v4, v5] = [v4, v5].map(|inbound| {
+        let text = format!(
+            r#"{{ "inbounds": [{{ "port": 443, "protocol": "vmess", {inbound} }}], "outbounds": [{{ "protocol": "freedom" }}] }}"#
+        );
+        let loaded = loaded(&text);
+        assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+        let InboundProtocol::Vmess(vmess) = &loaded.config.inbounds[0].protocol else { panic!("{text}") };
+        vmess.stream.clone()
+    });
+    let site = |stream: &ServerStream| {
+        stream.ws.as_ref().unwrap().fallback.as_ref().map(|fallback| fallback.site.clone())
+    };
+    assert_eq!((site(&v4), &v4.accept_proxy_protocol), (site(&v5), &v5.accept_proxy_protocol), "{ws}");
+    v4
+}
+
+#[test]
+fn fallback_is_a_folder_or_a_web_server() {
+    let server = |address: &str, port| {
+        Some(FallbackSite::Server(wsray_vmess::Target { address: address.parse().unwrap(), port }))
+    };
+    let folder = |path: &str| Some(FallbackSite::Folder(path.to_owned()));
+    for (written, expected) in [
+        ("null", None),
+        ("\"\"", None),
+        ("\"/var/www/html\"", folder("/var/www/html")),
+        ("\"./site\"", folder("./site")),
+        ("\"site\"", folder("site")),
+        ("\"C:/site\"", folder("C:/site")),
+        ("8080", server("127.0.0.1", 8080)),
+        ("\"8080\"", server("127.0.0.1", 8080)),
+        ("\"127.0.0.1:8080\"", server("127.0.0.1", 8080)),
+        ("\"[::1]:8080\"", server("::1", 8080)),
+        ("\"localhost:80\"", server("localhost", 80)),
+        ("\"http://127.0.0.1:8080\"", server("127.0.0.1", 8080)),
+        ("\"http://site.internal/\"", server("site.internal", 80)),
+        ("\"unix:/run/site.sock\"", Some(FallbackSite::Unix("/run/site.sock".to_owned()))),
+    ] {
+        let stream = in_both_dialects(&format!(r#"{{ "fallback": {written} }}"#));
+        let found = stream.ws.unwrap().fallback.map(|fallback| fallback.site);
+        assert_eq!(found, expected, "{written}");
+    }
+}
+
+#[test]
+fn senders_of_the_proxy_protocol_can_be_limited() {
+    let from = |networks: &[&str]| {
+        ProxyProtocol::From(networks.iter().map(|network| network.parse().unwrap()).collect())
+    };
+    for (written, expected) in [
+        ("{}", ProxyProtocol::Off),
+        (r#"{ "acceptProxyProtocol": true }"#, ProxyProtocol::FromAnybody),
+        (
+            r#"{ "acceptProxyProtocol": true, "acceptProxyProtocolFrom": ["127.0.0.1", "2001:db8::/32"] }"#,
+            from(&["127.0.0.1", "2001:db8::/32"]),
+        ),
+        (
+            r#"{ "acceptProxyProtocol": true, "acceptProxyProtocolFrom": "10.0.0.0/8" }"#,
+            from(&["10.0.0.0/8"]),
+        ),
+    ] {
+        assert_eq!(in_both_dialects(written).accept_proxy_protocol, expected, "{written}");
+    }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use wsray_config::{
     Blackhole, Condition, Config, DomainStrategy, InboundProtocol, Level, ListenAt, LogTarget, Options,
-    OutboundProtocol, Padding, PemSource, Rule, Source, UnixAddress, load,
+    OutboundProtocol, Padding, PemSource, ProxyProtocol, Rule, Source, UnixAddress, load,
 };
 use wsray_route::Destination;
 use wsray_vmess::SecurityChoice;
@@ -255,17 +255,12 @@ fn xrays_host_is_a_host_header_and_an_empty_host_is_none() {
 
 #[test]
 fn the_proxy_protocol_is_asked_for_by_ws_on_ws_and_by_the_socket_on_tcp() {
-    assert!(
-        server(r#"{ "network": "ws", "wsSettings": { "acceptProxyProtocol": true } }"#).accept_proxy_protocol
-    );
-    assert!(
-        !server(r#"{ "network": "ws", "sockopt": { "acceptProxyProtocol": true } }"#).accept_proxy_protocol
-    );
-    assert!(
-        server(r#"{ "network": "tcp", "sockopt": { "acceptProxyProtocol": true } }"#).accept_proxy_protocol
-    );
-    assert!(server(r#"{ "tcpSettings": { "acceptProxyProtocol": true } }"#).accept_proxy_protocol);
-    assert!(!server("{}").accept_proxy_protocol);
+    let accepts = |stream: &str| server(stream).accept_proxy_protocol != ProxyProtocol::Off;
+    assert!(accepts(r#"{ "network": "ws", "wsSettings": { "acceptProxyProtocol": true } }"#));
+    assert!(!accepts(r#"{ "network": "ws", "sockopt": { "acceptProxyProtocol": true } }"#));
+    assert!(accepts(r#"{ "network": "tcp", "sockopt": { "acceptProxyProtocol": true } }"#));
+    assert!(accepts(r#"{ "tcpSettings": { "acceptProxyProtocol": true } }"#));
+    assert!(!accepts("{}"));
 }
 
 #[test]
@@ -612,7 +607,7 @@ fn top_level_tcp_settings_reach_inbounds_without_stream_settings() {
     };
     let vmess = text(&format!(r#""protocol": "vmess", "settings": {{ "clients": ["{ID}"] }}"#));
     let InboundProtocol::Vmess(vmess) = &config(&vmess).inbounds[0].protocol else { panic!("not vmess") };
-    assert!(vmess.stream.accept_proxy_protocol);
+    assert_eq!(vmess.stream.accept_proxy_protocol, ProxyProtocol::FromAnybody);
     for rest in ["", r#", "streamSettings": {}"#] {
         let socks = text(&format!(r#""protocol": "socks"{rest}"#));
         let errors = load(&[Source::new("c.json", &socks)], &Options::default()).unwrap_err();

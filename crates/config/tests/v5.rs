@@ -215,7 +215,7 @@ fn snake_case_means_the_same() {
       "max_early_data": 10, "early_data_header_name": "X-Early" } }"#;
     let model = without_places(&config(&server(camel)));
     assert_eq!(model, without_places(&config(&server(snake))));
-    assert!(model.contains("accept_proxy_protocol: true") && model.contains("X-Early"), "{model}");
+    assert!(model.contains("accept_proxy_protocol: FromAnybody") && model.contains("X-Early"), "{model}");
 }
 
 #[test]

@@ -32,7 +32,9 @@ pub use options::{
 };
 pub use reader::{Event, FrameReader, TextPolicy};
 pub use response::{RefusedResponse, ResponseError, Upgraded};
-pub use server::{Accepted, HeadLimits, Refusal, RefusalReason, Request, RequestError, ServerOptions};
+pub use server::{
+    Accepted, BodyLength, HeadLimits, Refusal, RefusalReason, Request, RequestError, ServerOptions,
+};
 pub use violation::Violation;
 
 /// Which end of the connection we are.

@@ -103,6 +103,12 @@ impl RefusalReason {
         }
     }
 
+    /// Whether a web server would have a page for this: it is no attempt at a tunnel that went wrong in its early
+    /// data.
+    pub fn is_a_visit(&self) -> bool {
+        !matches!(self, Self::EarlyData { .. })
+    }
+
     /// The refusal with its answer; `date` is the value of the Date header.
     pub(crate) fn answer(self, request: &Request, date: &str) -> Refusal {
         let minor = request.minor_version;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::{
     Step,
-    http::{MAX_HEAD_BYTES, MAX_HEADERS, percent_decode},
+    http::{MAX_HEAD_BYTES, MAX_HEADERS, names_token, percent_decode},
     refusal::plain_error,
 };
 
@@ -52,6 +52,29 @@ impl Request {
         named.map(|(_, value)| value.trim_ascii())
     }
 
+    /// The path with its percent-encoding undone, without its query; of an absolute target only that part.
+    pub fn path(&self) -> Vec<u8> {
+        percent_decode(until_query(self.origin_form()).as_bytes()).unwrap_or_default()
+    }
+
+    /// Whether the client keeps the connection open behind the answer (RFC 9112 section 9.3).
+    pub fn keeps_alive(&self) -> bool {
+        self.minor_version >= 1 && !names_token(self.values("Connection"), "close")
+    }
+
+    /// How many bytes of body follow the head (RFC 9112 section 6.3).
+    pub fn body(&self) -> BodyLength {
+        if self.values("Transfer-Encoding").next().is_some() {
+            return BodyLength::Unknown;
+        }
+        let lengths: Vec<_> = self.values("Content-Length").collect();
+        let Some(first) = lengths.first() else { return BodyLength::Bytes(0) };
+        let is_number = !first.is_empty() && first.iter().all(u8::is_ascii_digit);
+        let number = std::str::from_utf8(first).ok().filter(|_| is_number).and_then(|text| text.parse().ok());
+        let agree = lengths.iter().all(|other| other == first);
+        number.filter(|_| agree).map_or(BodyLength::Unknown, BodyLength::Bytes)
+    }
+
     /// The target from its path on: of an absolute target (`http://host/path`) only that part counts.
     pub(crate) fn origin_form(&self) -> &str {
         let authority = ["http://", "https://"].into_iter().find_map(|scheme| {
@@ -60,6 +83,15 @@ impl Request {
         });
         authority.map_or(self.target.as_str(), |rest| rest.find(['/', '?']).map_or("", |at| &rest[at..]))
     }
+}
+
+/// How long the body of a request is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyLength {
+    /// So many bytes.
+    Bytes(u64),
+    /// It says so itself, or the head contradicts itself.
+    Unknown,
 }
 
 impl fmt::Debug for Request {

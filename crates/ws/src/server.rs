@@ -10,7 +10,7 @@ use crate::{
 
 pub use crate::{
     refusal::{Refusal, RefusalReason},
-    request::{HeadLimits, Request, RequestError, request},
+    request::{BodyLength, HeadLimits, Request, RequestError, request},
 };
 
 /// What every server with early data takes, whatever its `maxEarlyData`: the client's setting rules, and a

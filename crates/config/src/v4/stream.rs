@@ -1,8 +1,11 @@
 //! `streamSettings`: which network, TLS or not, and the socket's options.
 
-use super::{tls, values, ws};
+use super::{
+    front::{self, proxy_protocol},
+    tls, values, ws,
+};
 use crate::{
-    ClientStream, ServerStream, VmessServer, dialect, keys, keys5,
+    ClientStream, ProxyProtocol, ServerStream, VmessServer, dialect, keys, keys5,
     node::{Dialect, Node, Parsed},
     object::Object,
 };
@@ -61,20 +64,20 @@ struct Stream<'a> {
 pub(super) fn server<'a>(inbound: &Object<'a>, transport: Option<&Object<'a>>) -> Parsed<ServerStream> {
     let Some(stream) = read(inbound, transport)? else {
         let tcp = shared_tcp(transport)?;
-        let accept_proxy_protocol = accept_proxy_protocol(tcp.as_ref())?.is_some();
+        let accept_proxy_protocol = senders(proxy_protocol(tcp.as_ref())?);
         return Ok(ServerStream { accept_proxy_protocol, ..ServerStream::default() });
     };
     let tls = stream
         .tls
         .as_ref()
         .map(|security| tls::server(&stream.object, security, stream.network == Network::Ws));
-    let on_socket = accept_proxy_protocol(stream.sockopt.as_ref());
+    let on_socket = proxy_protocol(stream.sockopt.as_ref());
     let (ws, accept) = match stream.network {
         Network::Ws => {
             let ws = ws::server(&stream.object.node, stream.ws.as_ref(), stream.sockopt.as_ref());
-            let accept = ws.as_ref().is_ok_and(|(_, accept)| *accept);
-            if let Ok(Some(node)) = &on_socket
-                && !accept
+            let accept = ws.as_ref().map_or(ProxyProtocol::Off, |(_, accept)| accept.clone());
+            if let Ok(Some((node, _))) = &on_socket
+                && accept == ProxyProtocol::Off
             {
                 node.warn(
                     "this has no effect with network \"ws\"",
@@ -88,8 +91,8 @@ pub(super) fn server<'a>(inbound: &Object<'a>, transport: Option<&Object<'a>>) -
         }
         Network::Tcp => {
             warn_of_trust(stream.sockopt.as_ref());
-            let on_tcp = accept_proxy_protocol(stream.tcp.as_ref());
-            (None, on_tcp.map(|node| node.is_some() || matches!(on_socket, Ok(Some(_)))))
+            let on_tcp = proxy_protocol(stream.tcp.as_ref());
+            (None, on_tcp.map(|found| senders(found.or_else(|| on_socket.clone().ok().flatten()))))
         }
     };
     on_socket?;
@@ -138,15 +141,18 @@ pub(super) fn refuse_for_local<'a>(object: &Object<'a>, transport: Option<&Objec
 
 /// Only an inbound with WebSocket gets to see headers.
 fn warn_of_trust(sockopt: Option<&Object<'_>>) {
-    if let Some(node) = sockopt.and_then(|sockopt| sockopt.find(ws::TRUSTED)).filter(|node| !node.is_empty())
+    if let Some(node) =
+        sockopt.and_then(|sockopt| sockopt.find(front::TRUSTED)).filter(|node| !node.is_empty())
     {
         node.warn("this has no effect here: headers come to an inbound with WebSocket only", "remove it");
     }
 }
 
 fn refuse_to_accept(settings: Option<&Object<'_>>) -> Parsed<()> {
-    match accept_proxy_protocol(settings)? {
-        Some(node) => Err(node.refuse("the PROXY protocol is supported on vmess inbounds only", "remove it")),
+    match proxy_protocol(settings)? {
+        Some((node, _)) => {
+            Err(node.refuse("the PROXY protocol is supported on vmess inbounds only", "remove it"))
+        }
         None => Ok(()),
     }
 }
@@ -249,18 +255,14 @@ fn tcp_settings<'a>(node: &Node<'a>) -> Parsed<Object<'a>> {
     Ok(tcp)
 }
 
-/// The place of an `acceptProxyProtocol` that is true.
-fn accept_proxy_protocol<'a>(settings: Option<&Object<'a>>) -> Parsed<Option<Node<'a>>> {
-    let Some(node) = settings.and_then(|settings| settings.find("acceptProxyProtocol")) else {
-        return Ok(None);
-    };
-    Ok(node.flag()?.then_some(node))
+fn senders(found: Option<(Node<'_>, ProxyProtocol)>) -> ProxyProtocol {
+    found.map_or(ProxyProtocol::Off, |(_, senders)| senders)
 }
 
 /// An outbound accepts nothing.
 pub(super) fn refuse_proxy_protocol(settings: Option<&Object<'_>>) -> Parsed<()> {
-    match accept_proxy_protocol(settings)? {
-        Some(node) => Err(node
+    match proxy_protocol(settings)? {
+        Some((node, _)) => Err(node
             .refuse("the PROXY protocol can be accepted on an inbound only", "remove it from this outbound")),
         None => Ok(()),
     }

@@ -2,15 +2,17 @@
 
 use std::num::NonZeroU32;
 
-use wsray_route::Cidr;
 use wsray_ws::{
     ClientOptions, EarlyData, EarlyDataPlace, HeaderName, HeaderValue, Headers, OptionError, Path,
     RESERVED_HEADERS,
 };
 
-use super::stream::refuse_proxy_protocol;
+use super::{
+    front::{fallback, forwarded, proxy_protocol},
+    stream::refuse_proxy_protocol,
+};
 use crate::{
-    ClientWs, Diagnostic, ForwardedTrust, Heartbeat, Place, ServerWs, keys, keys5,
+    ClientWs, Diagnostic, Heartbeat, Place, ProxyProtocol, ServerWs, keys, keys5,
     node::{Dialect, Node, Parsed, Reported},
     object::Object,
 };
@@ -22,12 +24,12 @@ const XRAY_EARLY_DATA_HEADER: &str = "Sec-WebSocket-Protocol";
 /// Headers that frame or route the request itself, so that early data in them would break it or be lost.
 const NO_EARLY_DATA_HEADERS: [&str; 5] = ["Host", "Content-Length", "Transfer-Encoding", "TE", "Trailer"];
 
-/// Reads the `wsSettings` of an inbound, and whether it accepts the PROXY protocol.
+/// Reads the `wsSettings` of an inbound, and whose PROXY protocol headers it accepts.
 pub(super) fn server(
     stream: &Node<'_>,
     settings: Option<&Node<'_>>,
     sockopt: Option<&Object<'_>>,
-) -> Parsed<(ServerWs, bool)> {
+) -> Parsed<(ServerWs, ProxyProtocol)> {
     let Some(node) = settings else {
         let ws = ServerWs {
             place: stream.place(),
@@ -35,13 +37,15 @@ pub(super) fn server(
             early_data: None,
             forwarded: forwarded(None, sockopt)?,
             heartbeat: Heartbeat::Off,
+            fallback: None,
         };
-        return Ok((ws, false));
+        return Ok((ws, ProxyProtocol::Off));
     };
     let object = node.object(node.either(keys::WS, keys5::WS))?;
     let forwarded = forwarded(Some(&object), sockopt);
     let heartbeat = heartbeat(&object, Heartbeat::Off);
-    let accept = object.flag("acceptProxyProtocol");
+    let accept = proxy_protocol(Some(&object));
+    let fallback = fallback(&object);
     let early_data = early_data(&object);
     let path = text_of_path(&object);
     for (key, help) in [
@@ -55,51 +59,15 @@ pub(super) fn server(
     }
     let (path, early_data) = server_path(&object, path?, early_data?);
     let path = check_path(&object, &path)?;
-    let ws = ServerWs { place: node.place(), path, early_data, forwarded: forwarded?, heartbeat: heartbeat? };
-    Ok((ws, accept?))
-}
-
-/// Who may say who the client is: `parseXForwardedFor` switches it off, Xray's `trustedXForwardedFor` names those
-/// who are not on this machine.
-fn forwarded(ws: Option<&Object<'_>>, sockopt: Option<&Object<'_>>) -> Parsed<ForwardedTrust> {
-    let is_read = ws.and_then(|ws| ws.find("parseXForwardedFor")).map(|node| node.flag()).transpose();
-    let Some(list) = sockopt.and_then(|sockopt| sockopt.find(TRUSTED)) else {
-        let is_read = is_read?.unwrap_or(true);
-        return Ok(if is_read { ForwardedTrust::ThisMachineAnd(Vec::new()) } else { ForwardedTrust::Nobody });
+    let ws = ServerWs {
+        place: node.place(),
+        path,
+        early_data,
+        forwarded: forwarded?,
+        heartbeat: heartbeat?,
+        fallback: fallback?,
     };
-    let networks: Vec<_> =
-        list.texts("a list of networks")?.into_iter().map(|(node, text)| network(&node, text)).collect();
-    let networks = networks.into_iter().collect::<Parsed<Vec<Option<Cidr>>>>()?;
-    if is_read? == Some(false) {
-        list.warn("this has no effect: \"parseXForwardedFor\" is false", "remove one of the two");
-        return Ok(ForwardedTrust::Nobody);
-    }
-    Ok(ForwardedTrust::ThisMachineAnd(networks.into_iter().flatten().collect()))
-}
-
-/// The key of `sockopt`.
-pub(super) const TRUSTED: &str = "trustedXForwardedFor";
-
-/// A network, or an address alone. Xray has the names of headers here, which say nothing about who sent them.
-fn network(node: &Node<'_>, text: &str) -> Parsed<Option<Cidr>> {
-    const HELP: &str = "write the addresses of the proxies in front, such as \"172.18.0.0/16\"; those on this machine \
-        are trusted anyway";
-    if text.contains('-') && text.parse::<HeaderName>().is_ok() {
-        node.warn(
-            format!(
-                "{text:?} is ignored: Xray takes the name of a header here and believes whoever sends it, wsray takes \
-                 the addresses of those to believe"
-            ),
-            HELP,
-        );
-        return Ok(None);
-    }
-    let network: Cidr =
-        text.parse().map_err(|error: wsray_route::CidrError| node.refuse(error.to_string(), HELP))?;
-    if text.ends_with("/0") {
-        node.warn("anybody can say where he comes from", HELP);
-    }
-    Ok(Some(network))
+    Ok((ws, accept?.map_or(ProxyProtocol::Off, |(_, senders)| senders)))
 }
 
 /// `heartbeatPeriod` (XTLS/Xray-core `infra/conf/transport_internet.go`), in seconds; none from 0 down.
@@ -162,8 +130,10 @@ pub(super) fn client(stream: &Node<'_>, settings: Option<&Node<'_>>) -> Parsed<C
     let proxy_protocol = refuse_proxy_protocol(Some(&object));
     let browser_forwarding = browser_forwarding(&object);
     let heartbeat = heartbeat(&object, Heartbeat::WhenIdle);
-    if let Some(unused) = object.find("parseXForwardedFor").filter(|node| !node.is_off()) {
-        unused.warn("this has no effect on an outbound", "move it to the inbound of the server");
+    for key in ["parseXForwardedFor", "fallback"] {
+        if let Some(unused) = object.find(key).filter(|node| !node.is_off()) {
+            unused.warn("this has no effect on an outbound", "move it to the inbound of the server");
+        }
     }
     let headers = headers(&object);
     let early_data = early_data(&object);
