@@ -68,6 +68,34 @@ http {{
     Front { node: Node::start_program("nginx", command, directory, &[port]), port }
 }
 
+/// nginx with nothing but a folder of files, as a web server of its own.
+pub fn nginx_site(root: &std::path::Path) -> Front {
+    let port = free_port();
+    let directory = temporary_directory("nginx-site");
+    let place = directory.display();
+    let user = if is_root() { "user root;" } else { "" };
+    let config = format!(
+        "daemon off; master_process off; {user}
+pid {place}/pid;
+error_log stderr info;
+events {{ worker_connections 512; }}
+http {{
+    access_log off;
+    types {{ text/html html; text/css css; }}
+    client_body_temp_path {place}/body; proxy_temp_path {place}/proxy; fastcgi_temp_path {place}/fastcgi;
+    uwsgi_temp_path {place}/uwsgi; scgi_temp_path {place}/scgi;
+    server {{ listen 127.0.0.1:{port}; root \"{}\"; }}
+}}
+",
+        root.display()
+    );
+    let path = directory.join("nginx.conf");
+    std::fs::write(&path, config).unwrap();
+    let mut command = Command::new(peer("nginx"));
+    command.arg("-e").arg("stderr").arg("-p").arg(&directory).arg("-c").arg(&path);
+    Front { node: Node::start_program("nginx-site", command, directory, &[port]), port }
+}
+
 /// `HAProxy` passing TCP on with `send`: `send-proxy` or `send-proxy-v2`.
 pub fn haproxy(backend: u16, send: &str) -> Front {
     haproxy_to(&format!("127.0.0.1:{backend}"), send)
