@@ -11,7 +11,7 @@ use support::{
     front,
     node::{Client, Kind, Pair, Server, missing},
     origin::Origin,
-    pair, skip,
+    pair, raw, skip,
     tap::{Changes, Tap},
 };
 
@@ -154,4 +154,78 @@ fn rules_see_the_client() {
             .and_then(|stream| apps::check_echo(&stream));
         assert_eq!(echoed.is_ok(), is_served, "{said}");
     }
+}
+
+/// The line of the access log and the warning name the same client.
+fn check_refused(server: &Server, client: &str, reason: &str) {
+    let access = server.node.log_line(&["rejected", reason]);
+    assert!(access.contains(&format!(" {client} rejected")), "{access}");
+    let warning = server.node.log_line(&["[Warning]", "refused", reason]);
+    assert!(warning.contains(&format!("{client} refused")), "{warning}");
+}
+
+#[test]
+fn refused_requests_name_the_client_that_a_trusted_proxy_names() {
+    let server = server(&Link::default(), &json!({}));
+    let header = "X-Forwarded-For: 203.0.113.66, 198.51.100.9\r\n";
+    for (target, change, reason) in
+        [("/wrong", None, "path \"/wrong\""), ("/ray", Some("Upgrade: websocket"), "header Upgrade is")]
+    {
+        let request = raw::upgrade(target, header).replace(change.unwrap_or("?"), "X-Upgrade: none");
+        let answer = raw::ask(server.port, request.as_bytes()).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 40"), "{answer}");
+        check_refused(&server, "198.51.100.9:0", reason);
+    }
+    assert!(!server.node.log().contains("203.0.113.66"), "words of strangers are not told");
+}
+
+#[test]
+fn refused_requests_name_the_client_of_the_proxy_protocol() {
+    let link = Link { tls: Tls::On, ..Link::default() };
+    let more = json!({ "wsSettings": { "acceptProxyProtocol": true } });
+    let [plain, secured] = [server(&Link::default(), &more), server(&link, &more)];
+    let header = "PROXY TCP4 203.0.113.9 198.51.100.1 40001 443\r\n";
+    drop(raw::ask(plain.port, format!("{header}{}", raw::upgrade("/wrong", "")).as_bytes()));
+    check_refused(&plain, "203.0.113.9:40001", "path \"/wrong\"");
+    drop(raw::ask(secured.port, format!("{header}{}", raw::upgrade("/ray", "")).as_bytes()));
+    check_refused(&secured, "203.0.113.9:40001", "TLS");
+}
+
+#[test]
+fn strangers_words_are_counted_on_refused_requests_too() {
+    let more = json!({ "wsSettings": { "acceptProxyProtocol": true } });
+    let server = server(&Link::default(), &more);
+    let header = "PROXY TCP4 203.0.113.9 198.51.100.1 40001 443\r\n";
+    let request = raw::upgrade("/wrong", "X-Forwarded-For: 203.0.113.66\r\n");
+    for _ in 0..10 {
+        drop(raw::ask(server.port, format!("{header}{request}").as_bytes()));
+    }
+    server.node.log_line(&["[Warning]", "X-Forwarded-For of 203.0.113.9 is ignored (10 so far)"]);
+    check_refused(&server, "203.0.113.9:40001", "path \"/wrong\"");
+}
+
+#[test]
+fn proxy_protocol_is_taken_from_its_senders_only() {
+    let with = |senders: Value| {
+        let ws = json!({ "acceptProxyProtocol": true, "acceptProxyProtocolFrom": senders });
+        server(&Link::default(), &json!({ "wsSettings": ws }))
+    };
+    let request = format!(
+        "PROXY TCP4 203.0.113.9 198.51.100.1 40001 443\r\n{}",
+        raw::upgrade("/ray", "X-Forwarded-For: 198.51.100.9\r\n")
+    );
+    let listed = with(json!(["192.0.2.0/24", "127.0.0.1"]));
+    assert!(raw::ask(listed.port, request.as_bytes()).unwrap().starts_with("HTTP/1.1 101 "));
+    let other = with(json!(["192.0.2.0/24", "203.0.113.0/24", "::/0"]));
+    for _ in 0..30 {
+        // Closed before anything is read, so that the request itself may fail.
+        let mut stream = apps::connect(other.port).unwrap();
+        drop(std::io::Write::write_all(&mut stream, request.as_bytes()));
+        let end = raw::read_to_end(&mut stream, std::time::Duration::from_secs(2));
+        assert_ne!(end.how, raw::How::StillOpen);
+        assert_eq!(end.bytes, b"");
+    }
+    let line = other.node.log_line(&["[Warning]", "127.0.0.1 is none of those who may send"]);
+    assert!(line.contains("acceptProxyProtocolFrom") && !line.contains("203.0.113.9"), "{line}");
+    other.node.log_line(&["refused senders of the PROXY protocol: ", " more "]);
 }
