@@ -2,9 +2,10 @@
 
 mod listening;
 mod routing;
+mod running;
 
-pub use listening::Listening;
 pub use routing::AssetFolders;
+pub use running::{Changes, Grace, Running};
 
 use std::{
     num::NonZeroU16,
@@ -16,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+use tokio::sync::watch;
 use wsray_config::{
     ClientStream, Config, Diagnostic, Fallback, FallbackSite, ForwardedTrust, Heartbeat, InboundProtocol,
     OutboundProtocol, ProxyProtocol, ServerStream,
@@ -57,14 +59,45 @@ pub struct App {
     dispatcher: Arc<Dispatcher>,
 }
 
+/// What outlives a reload.
+#[derive(Debug)]
+pub struct Lasting {
+    pool: Arc<Pool>,
+    /// One for all inbounds: what was recorded at one passes at no other.
+    replay: Arc<Mutex<Replay>>,
+    last_id: Arc<AtomicU64>,
+}
+
+impl Lasting {
+    /// For a process that starts now.
+    pub fn new() -> Self {
+        Self {
+            pool: Pool::new(),
+            replay: Arc::new(Mutex::new(Replay::starting_at(unix_seconds()))),
+            last_id: Arc::default(),
+        }
+    }
+}
+
+impl Default for Lasting {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl App {
     /// Reads the certificates, the files of lists in `folders`, and makes everything that does not need a socket.
     ///
     /// # Errors
     /// All that is wrong with files that the configuration names.
-    pub fn build(config: &Config, folders: &AssetFolders, log: &Log) -> Result<Self, Vec<Diagnostic>> {
+    pub fn build(
+        config: &Config,
+        folders: &AssetFolders,
+        log: &Log,
+        lasting: &Lasting,
+    ) -> Result<Self, Vec<Diagnostic>> {
         let mut wrong = Vec::new();
-        let pool = Pool::new();
+        let pool = Arc::clone(&lasting.pool);
         let names = Arc::new(Names::system());
         let dialer = Dialer { names: Arc::clone(&names) };
         let outbounds = config.outbounds.iter().map(|outbound| build_outbound(outbound, &dialer, &pool));
@@ -78,10 +111,10 @@ impl App {
             policy: config.policy.clone(),
             log: log.clone(),
             pool,
-            last_id: AtomicU64::new(0),
+            last_id: Arc::clone(&lasting.last_id),
         });
         let inbounds = config.inbounds.iter().map(|inbound| {
-            let built = build_inbound(inbound, &dispatcher)?;
+            let built = build_inbound(inbound, &dispatcher, lasting)?;
             Ok((inbound.listen.clone(), Arc::new(built)))
         });
         let inbounds = keep(inbounds, &mut wrong);
@@ -115,6 +148,7 @@ fn tag(tag: Option<&String>) -> Option<Arc<str>> {
 fn build_inbound(
     config: &wsray_config::Inbound,
     dispatcher: &Arc<Dispatcher>,
+    lasting: &Lasting,
 ) -> Result<Inbound, Diagnostic> {
     let pool = Arc::clone(&dispatcher.pool);
     let common = |level: u32| Common {
@@ -132,7 +166,7 @@ fn build_inbound(
             disbelieved: AtomicU64::new(0),
             users: Users::new(vmess.users.iter().map(|user| user.id)),
             names: vmess.users.iter().map(user_name).collect(),
-            replay: Mutex::new(Replay::starting_at(unix_seconds())),
+            replay: Arc::clone(&lasting.replay),
             require_encryption: vmess.require_encryption,
         })),
         InboundProtocol::Socks(socks) => Inbound::Socks(build_socks(socks, common(socks.level), pool)),
@@ -160,7 +194,13 @@ fn build_socks(config: &wsray_config::SocksInbound, common: Common, pool: Arc<Po
 }
 
 fn user_name(user: &wsray_config::VmessUser) -> UserName {
-    UserName { email: tag(user.email.as_ref()), level: user.level, muxed: Quota::default() }
+    UserName {
+        id: user.id,
+        email: tag(user.email.as_ref()),
+        level: user.level,
+        muxed: Quota::default(),
+        dismissed: watch::Sender::new(false),
+    }
 }
 
 fn accounts(accounts: &[wsray_config::Account]) -> Accounts {

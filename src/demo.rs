@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use wsray_config::Source;
 
 use crate::{
-    app::{App, AssetFolders, STOP_TIMEOUT},
+    app::{App, AssetFolders, Lasting, Running, STOP_TIMEOUT},
     cli::{Afterwards, Demo, Exit, uuid_text},
     observe::{Level, Log, LogSettings, Memory, Output},
 };
@@ -121,17 +121,15 @@ struct Setup {
     origin: SocketAddr,
     id: String,
     certificate: CertifiedKey<rcgen::KeyPair>,
-    _origin: Running,
+    _origin: Task,
 }
 
-/// Tasks that end when this is dropped.
-struct Running(Vec<JoinHandle<()>>);
+/// A task that ends when this is dropped.
+struct Task(JoinHandle<()>);
 
-impl Drop for Running {
+impl Drop for Task {
     fn drop(&mut self) {
-        for task in &self.0 {
-            task.abort();
-        }
+        self.0.abort();
     }
 }
 
@@ -152,22 +150,24 @@ impl Setup {
             origin: origin.local_addr()?,
             id: uuid_text(rand::random()),
             certificate: generate_simple_self_signed(vec!["localhost".to_owned()])?,
-            _origin: Running(vec![tokio::spawn(origin::serve(origin))]),
+            _origin: Task(tokio::spawn(origin::serve(origin))),
         })
     }
 
     /// Starts server and client from configurations as anybody would write them.
-    fn start(&self, log: &Log) -> Result<Running, Failure> {
-        let mut running = Running(Vec::new());
+    fn start(&self, log: &Log) -> Result<Vec<Running>, Failure> {
+        let mut both = Vec::new();
         for (name, text) in [("demo server", self.server_config()), ("demo client", self.client_config())] {
             let config = wsray_config::load(&[Source::new(name, &text)], &wsray_config::Options::default())
                 .map_err(|wrong| first(&wrong))?
                 .config;
-            let app = App::build(&config, &AssetFolders::default(), log).map_err(|wrong| first(&wrong))?;
-            let listening = app.bind().map_err(|wrong| first(&wrong))?;
-            running.0.push(tokio::spawn(listening.serve()));
+            let lasting = Lasting::new();
+            let app = App::build(&config, &AssetFolders::default(), log, &lasting);
+            let mut running = Running::new(&lasting, Vec::new());
+            running.replace(&app.map_err(|wrong| first(&wrong))?).map_err(|wrong| first(&wrong))?;
+            both.push(running);
         }
-        Ok(running)
+        Ok(both)
     }
 
     fn server_config(&self) -> String {

@@ -42,7 +42,7 @@ pub struct Dispatcher {
     /// Where buffers come from.
     pub pool: Arc<Pool>,
     /// The number of the last session.
-    pub last_id: AtomicU64,
+    pub last_id: Arc<AtomicU64>,
 }
 
 impl Dispatcher {

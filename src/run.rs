@@ -1,13 +1,19 @@
 //! What the commands do.
 
+mod files;
+mod service;
+
 use std::io::{self, Write};
 
-use tokio::signal::unix::{SignalKind, signal};
 use wsray_config::{Config, Diagnostic, Options, Source};
 
+use self::{
+    files::Files,
+    service::{Service, Signals},
+};
 use crate::{
-    app::{App, AssetFolders, STOP_TIMEOUT},
-    cli::{self, Command, Environment, Exit, Sources},
+    app::{App, AssetFolders, Lasting, STOP_TIMEOUT},
+    cli::{self, Command, Environment, Exit, Run, SourceText, Sources},
     demo,
     observe::{Log, LogSettings, Zone},
 };
@@ -15,7 +21,7 @@ use crate::{
 /// Does what was asked for.
 pub fn run(command: Command, environment: &Environment) -> Exit {
     match command {
-        Command::Run(sources) => run_configuration(&sources, environment),
+        Command::Run(run) => run_configuration(&run, environment),
         Command::Test(sources) => test_configuration(&sources, environment),
         Command::Version => say(&cli::version_text()),
         Command::Uuid => say(&cli::uuid_text(rand::random())),
@@ -33,23 +39,52 @@ fn complain(text: &dyn std::fmt::Display) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
-/// Reads and checks everything short of listening: what `test` accepts, `run` accepts.
-fn load(sources: &Sources) -> Result<Config, Exit> {
-    let texts = cli::read_sources(sources).map_err(|error| {
-        complain(&error);
-        Exit::Config
-    })?;
+/// A configuration that was accepted.
+struct Loaded {
+    config: Config,
+    warnings: Vec<Diagnostic>,
+    texts: Vec<SourceText>,
+}
+
+impl Loaded {
+    /// What came from standard input, which cannot be read again.
+    fn standard_input(&self) -> Option<&SourceText> {
+        self.texts.iter().find(|text| text.is_standard_input())
+    }
+}
+
+/// Why a configuration was not loaded.
+enum NotLoaded {
+    Unread(cli::ReadError),
+    Wrong(Vec<Diagnostic>),
+}
+
+/// Reads and checks everything short of listening: what `test` accepts, `run` accepts. Standard input is `kept`, if it was
+/// read before.
+fn load(sources: &Sources, kept: Option<&SourceText>) -> Result<Loaded, NotLoaded> {
+    let texts = cli::read_sources(sources, kept).map_err(NotLoaded::Unread)?;
     let format = sources.format;
-    let sources: Vec<_> =
+    let parts: Vec<_> =
         texts.iter().map(|source| Source { format, ..Source::new(&source.name, &source.text) }).collect();
-    match wsray_config::load(&sources, &Options { variable: &Environment::variable }) {
+    let loaded = wsray_config::load(&parts, &Options { variable: &Environment::variable });
+    let loaded = loaded.map_err(NotLoaded::Wrong)?;
+    Ok(Loaded { config: loaded.config, warnings: loaded.warnings, texts })
+}
+
+/// [`load`] at the start, where people read what is wrong on standard error.
+fn load_first(sources: &Sources) -> Result<Loaded, Exit> {
+    match load(sources, None) {
         Ok(loaded) => {
             for warning in &loaded.warnings {
                 complain(&format_args!("warning: {warning}"));
             }
-            Ok(loaded.config)
+            Ok(loaded)
         }
-        Err(wrong) => Err(refuse(&wrong)),
+        Err(NotLoaded::Unread(error)) => {
+            complain(&error);
+            Err(Exit::Config)
+        }
+        Err(NotLoaded::Wrong(wrong)) => Err(refuse(&wrong)),
     }
 }
 
@@ -67,27 +102,28 @@ fn refuse(wrong: &[Diagnostic]) -> Exit {
 }
 
 fn test_configuration(sources: &Sources, environment: &Environment) -> Exit {
-    let config = match load(sources) {
-        Ok(config) => config,
+    let loaded = match load_first(sources) {
+        Ok(loaded) => loaded,
         Err(exit) => return exit,
     };
-    match App::build(&config, &asset_folders(environment), &Log::off()) {
+    match App::build(&loaded.config, &asset_folders(environment), &Log::off(), &Lasting::new()) {
         Ok(_) => say("Configuration OK."),
         Err(wrong) => refuse(&wrong),
     }
 }
 
-fn run_configuration(sources: &Sources, environment: &Environment) -> Exit {
+fn run_configuration(run: &Run, environment: &Environment) -> Exit {
     say(&cli::version_text());
-    let config = match load(sources) {
-        Ok(config) => config,
+    let loaded = match load_first(&run.sources) {
+        Ok(loaded) => loaded,
         Err(exit) => return exit,
     };
-    let log = match open_log(&config.log, environment) {
+    let log = match open_log(&loaded.config.log, environment) {
         Ok(log) => log,
         Err(wrong) => return refuse(&[wrong]),
     };
-    let app = match App::build(&config, &asset_folders(environment), &log) {
+    let lasting = Lasting::new();
+    let app = match App::build(&loaded.config, &asset_folders(environment), &log, &lasting) {
         Ok(app) => app,
         Err(wrong) => return refuse(&wrong),
     };
@@ -99,7 +135,25 @@ fn run_configuration(sources: &Sources, environment: &Environment) -> Exit {
         }
     };
     raise_file_limit();
-    let exit = runtime.block_on(serve(app, &log));
+    let exit = runtime.block_on(async {
+        let Ok(signals) = Signals::new() else {
+            complain(&"wsray: cannot listen to signals");
+            return Exit::Failed;
+        };
+        match Service::start(run, environment, loaded, &app, lasting, log.clone()) {
+            Ok(service) => {
+                log.warning(None, "app", format_args!("wsray {} started", env!("CARGO_PKG_VERSION")));
+                service.serve(signals).await;
+                Exit::Done
+            }
+            Err(wrong) => {
+                for diagnostic in &wrong {
+                    complain(&format_args!("error: {diagnostic}"));
+                }
+                Exit::Failed
+            }
+        }
+    });
     // Sessions that were running are reset, so that nobody takes what came for the whole.
     runtime.shutdown_timeout(STOP_TIMEOUT);
     // A log that cannot be written any more must not keep us.
@@ -117,34 +171,6 @@ fn raise_file_limit() {
         // Where it may not be raised, it stays.
         let _ = setrlimit(Resource::Nofile, limit);
     }
-}
-
-async fn serve(app: App, log: &Log) -> Exit {
-    let (Ok(mut interrupt), Ok(mut terminate)) =
-        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        complain(&"wsray: cannot listen to signals");
-        return Exit::Failed;
-    };
-    let listening = match app.bind() {
-        Ok(listening) => listening,
-        Err(wrong) => {
-            for diagnostic in &wrong {
-                complain(&format_args!("error: {diagnostic}"));
-            }
-            return Exit::Failed;
-        }
-    };
-    for address in listening.addresses() {
-        log.info(None, "app", format_args!("listening on {address}"));
-    }
-    log.warning(None, "app", format_args!("wsray {} started", env!("CARGO_PKG_VERSION")));
-    tokio::select! {
-        () = listening.serve() => {}
-        _ = interrupt.recv() => log.info(None, "app", format_args!("stopped by SIGINT")),
-        _ = terminate.recv() => log.info(None, "app", format_args!("stopped by SIGTERM")),
-    }
-    Exit::Done
 }
 
 fn open_log(log: &wsray_config::Log, environment: &Environment) -> Result<Log, Diagnostic> {

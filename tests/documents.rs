@@ -390,7 +390,7 @@ fn the_unit_starts_what_there_is() {
     assert_eq!(words.next(), Some("/usr/local/bin/wsray"));
     let arguments = ["wsray"].into_iter().chain(words).map(OsString::from);
     let Ok(Command::Run(sources)) = cli::parse(arguments, &Environment::default()) else { panic!("{unit}") };
-    assert_eq!(sources.named, [Named::File("%d/config.json".into())]);
+    assert_eq!(sources.sources.named, [Named::File("%d/config.json".into())]);
     assert_eq!(value("RestartPreventExitStatus="), (Exit::Config as u8).to_string());
 }
 

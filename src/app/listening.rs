@@ -1,69 +1,22 @@
-//! A program that listens.
+//! Opening what a configuration listens on, and saying why it cannot be had.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr};
 
-use tokio::task::JoinSet;
-use wsray_config::{Diagnostic, ListenAt, Place, UnixAddress};
+use wsray_config::{Diagnostic, Listen, Place, UnixAddress};
 
-use super::App;
-use crate::inbound::{BindUnixError, Inbound, Listener, SocketFile, bind, bind_unix, serve};
+use super::running::ListenOn;
+use crate::inbound::{BindUnixError, Listener, SocketFile, bind, bind_unix};
 
-/// A program that listens: its ports and unix sockets are bound.
-#[derive(Debug)]
-pub struct Listening {
-    listeners: Vec<(Listener, Arc<Inbound>)>,
-    /// Removed when it listens no more.
-    files: Vec<SocketFile>,
-}
-
-impl App {
-    /// Binds all ports and unix sockets.
-    ///
-    /// # Errors
-    /// All addresses that cannot be had; nothing listens then.
-    pub fn bind(self) -> Result<Listening, Vec<Diagnostic>> {
-        let mut wrong = Vec::new();
-        let mut listening = Listening { listeners: Vec::new(), files: Vec::new() };
-        for (listen, inbound) in &self.inbounds {
-            match &listen.at {
-                ListenAt::Ports { address, ports } => {
-                    for port in ports.iter() {
-                        let address = SocketAddr::new(*address, port);
-                        match bind(address) {
-                            Ok(listener) => listening.listeners.push((listener, Arc::clone(inbound))),
-                            Err(error) => wrong.push(cannot_listen(&listen.place, address, &error)),
-                        }
-                    }
-                }
-                ListenAt::Unix(address) => match bind_unix(address) {
-                    Ok((listener, file)) => {
-                        listening.listeners.push((listener, Arc::clone(inbound)));
-                        listening.files.extend(file);
-                    }
-                    Err(error) => wrong.push(cannot_listen_on_unix(&listen.place, address, &error)),
-                },
-            }
+/// Listens on `on`, which `listen` asks for; with its file, if it has one.
+pub(super) fn open(listen: &Listen, on: &ListenOn) -> Result<(Listener, Option<SocketFile>), Diagnostic> {
+    match on {
+        ListenOn::Tcp(address) => match bind(*address) {
+            Ok(listener) => Ok((listener, None)),
+            Err(error) => Err(cannot_listen(&listen.place, *address, &error)),
+        },
+        ListenOn::Unix(address) => {
+            bind_unix(address).map_err(|error| cannot_listen_on_unix(&listen.place, address, &error))
         }
-        if wrong.is_empty() { Ok(listening) } else { Err(wrong) }
-    }
-}
-
-impl Listening {
-    /// What it listens on, in the configuration's order.
-    pub fn addresses(&self) -> impl Iterator<Item = String> {
-        self.listeners.iter().map(|(listener, _)| listener.to_string())
-    }
-
-    /// Serves until dropped; all sessions end with it.
-    pub async fn serve(self) {
-        let Self { listeners, files: _files } = self;
-        let mut serving = JoinSet::new();
-        for (listener, inbound) in listeners {
-            serving.spawn(serve(listener, inbound));
-        }
-        while serving.join_next().await.is_some() {}
-        // A configuration without inbounds waits to be stopped, as V2Ray does.
-        std::future::pending::<()>().await;
     }
 }
 

@@ -3,6 +3,8 @@
 use std::{
     env,
     ffi::OsString,
+    net::TcpListener,
+    os::unix::net::UnixListener,
     path::{Path, PathBuf},
 };
 
@@ -19,6 +21,30 @@ pub struct Environment {
     pub tz: Option<String>,
     /// Where the program itself is; V2Ray looks for `config.json` there, too.
     pub program_dir: Option<PathBuf>,
+}
+
+/// A listening socket that the process was started with (`sd_listen_fds(3)`).
+#[derive(Debug)]
+pub enum HandedOver {
+    /// For TCP.
+    Tcp(TcpListener),
+    /// On a unix socket.
+    Unix(UnixListener),
+}
+
+impl HandedOver {
+    /// All of them; to be called once. Sockets of other kinds are left alone.
+    pub fn all() -> Vec<Self> {
+        let mut handed = listenfd::ListenFd::from_env();
+        let count = handed.len();
+        let take = |index| {
+            if let Ok(Some(tcp)) = handed.take_tcp_listener(index) {
+                return Some(Self::Tcp(tcp));
+            }
+            handed.take_unix_listener(index).ok().flatten().map(Self::Unix)
+        };
+        (0..count).filter_map(take).collect()
+    }
 }
 
 impl Environment {

@@ -3,12 +3,13 @@
 use std::{
     ffi::{OsStr, OsString},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use clap::{CommandFactory as _, Parser, error::ErrorKind};
 use wsray_config::Format;
 
-use super::{Afterwards, Command, Demo, Environment, Named, Sources, Stop};
+use super::{Afterwards, Command, Demo, Environment, Named, Run, Sources, Stop, Watch};
 
 /// The name of a configuration file that nobody named.
 const DEFAULT_FILE: &str = "config.json";
@@ -17,8 +18,8 @@ const DEFAULT_FILE: &str = "config.json";
 const STDIN: [&str; 2] = ["stdin:", "-"];
 
 /// Long flags that V2Ray users write with one dash.
-const LONG_FLAGS: [&str; 8] =
-    ["config", "confdir", "format", "test", "version", "help", "once", "socks-port"];
+const LONG_FLAGS: [&str; 10] =
+    ["config", "confdir", "format", "test", "grace", "no-watch", "version", "help", "once", "socks-port"];
 
 const EXAMPLES: &str = "\
 Examples:
@@ -64,6 +65,13 @@ struct RunFlags {
     /// Only say whether the configuration would run.
     #[arg(long)]
     test: bool,
+    /// When stopped (SIGTERM, Ctrl-C), wait up to so many seconds for all sessions to end; a second signal ends them at
+    /// once [default: as long as something moves, at most 10].
+    #[arg(long, value_name = "SECONDS")]
+    grace: Option<u16>,
+    /// Read the configuration and certificates again only at SIGHUP, not when their files change.
+    #[arg(long)]
+    no_watch: bool,
 }
 
 #[derive(clap::Args)]
@@ -115,8 +123,13 @@ pub(super) fn help_text() -> String {
 
 impl RunFlags {
     fn command(self, environment: &Environment) -> Result<Command, Stop> {
-        let kind = if self.test { Command::Test } else { Command::Run };
-        self.sources.sources(environment).map(kind)
+        let sources = self.sources.sources(environment)?;
+        if self.test {
+            return Ok(Command::Test(sources));
+        }
+        let grace = self.grace.map(|seconds| Duration::from_secs(seconds.into()));
+        let watch = if self.no_watch { Watch::Nothing } else { Watch::Files };
+        Ok(Command::Run(Run { sources, grace, watch }))
     }
 }
 

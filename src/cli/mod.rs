@@ -4,7 +4,7 @@
 //! of the program that reads environment variables, [`read_sources`] the only one that looks for
 //! configuration files.
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode, time::Duration};
 
 use wsray_config::Format;
 
@@ -14,14 +14,14 @@ mod sources;
 #[cfg(test)]
 mod tests;
 
-pub use environment::Environment;
+pub use environment::{Environment, HandedOver};
 pub use sources::{MAX_SOURCE_BYTES, ReadError, SourceText, read_sources};
 
 /// What the user wants done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Run this configuration.
-    Run(Sources),
+    Run(Run),
     /// Say whether this configuration would run.
     Test(Sources),
     /// Print [`version_text`].
@@ -30,6 +30,28 @@ pub enum Command {
     Uuid,
     /// Run client and server in one process and try them.
     Demo(Demo),
+}
+
+/// How a configuration runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Run {
+    /// Where it is.
+    pub sources: Sources,
+    /// How long a stop (SIGTERM, SIGINT) waits for all sessions to end (`--grace SECONDS`); `None`: as long as something
+    /// moves, and not for long.
+    pub grace: Option<Duration>,
+    /// Whether it is read again when its files change.
+    pub watch: Watch,
+}
+
+/// Whether files are watched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Watch {
+    /// A change is taken up by itself, as after SIGHUP.
+    #[default]
+    Files,
+    /// SIGHUP alone (`--no-watch`).
+    Nothing,
 }
 
 /// Where the configuration is.

@@ -27,6 +27,13 @@ pub struct SourceText {
     pub text: String,
 }
 
+impl SourceText {
+    /// Whether it cannot be read again.
+    pub fn is_standard_input(&self) -> bool {
+        self.name == STDIN_NAME
+    }
+}
+
 impl std::fmt::Debug for SourceText {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "SourceText({:?}, {} bytes)", self.name, self.text.len())
@@ -77,11 +84,15 @@ pub enum ReadError {
 }
 
 /// Reads the configuration: what `-c` and `-confdir` name, in this order; where they name nothing, the first
-/// file there is of [`Sources::lookup`]; else standard input, unless that is a terminal.
+/// file there is of [`Sources::lookup`]; else standard input, unless that is a terminal. `kept` is what standard input held
+/// when it was read before.
 ///
 /// # Errors
 /// Nothing was found, or something cannot be read.
-pub fn read_sources(sources: &Sources) -> Result<Vec<SourceText>, ReadError> {
+pub fn read_sources(sources: &Sources, kept: Option<&SourceText>) -> Result<Vec<SourceText>, ReadError> {
+    if let Some(kept) = kept {
+        return read_from(sources, &mut kept.text.as_bytes(), Stdin::Data);
+    }
     let stdin = io::stdin();
     let kind = if stdin.is_terminal() { Stdin::Terminal } else { Stdin::Data };
     read_from(sources, &mut stdin.lock(), kind)

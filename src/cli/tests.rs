@@ -1,9 +1,10 @@
-use std::{ffi::OsString, fs, path::Path, path::PathBuf};
+use std::{ffi::OsString, fs, path::Path, path::PathBuf, time::Duration};
 
 use wsray_config::Format;
 
 use super::{
-    Afterwards, Command, Demo, Environment, Exit, Named, ReadError, SourceText, Sources, Stop, parse,
+    Afterwards, Command, Demo, Environment, Exit, Named, ReadError, Run, SourceText, Sources, Stop, Watch,
+    parse,
     sources::{Stdin, read_from},
     uuid_text, version_text,
 };
@@ -27,9 +28,10 @@ fn sources(files: &[&str], directories: &[&str]) -> Sources {
 
 #[test]
 fn every_spelling_gives_its_command() {
-    let run = |files: &[&str], directories: &[&str]| Command::Run(sources(files, directories));
+    let run_of = |sources| Command::Run(Run { sources, ..Run::default() });
+    let run = |files: &[&str], directories: &[&str]| run_of(sources(files, directories));
     let test = |files: &[&str], directories: &[&str]| Command::Test(sources(files, directories));
-    let with_format = |format| Command::Run(Sources { format, ..sources(&["f"], &[]) });
+    let with_format = |format| run_of(Sources { format, ..sources(&["f"], &[]) });
     let demo = |afterwards, socks_port| Command::Demo(Demo { afterwards, socks_port });
     for (arguments, expected) in [
         ("", run(&[], &[])),
@@ -53,6 +55,18 @@ fn every_spelling_gives_its_command() {
         ("run -format toml -c f", with_format(Format::Toml)),
         ("run -format=auto -c f", run(&["f"], &[])),
         ("run -test -c f", test(&["f"], &[])),
+        (
+            "run -c f --grace 30",
+            Command::Run(Run {
+                sources: sources(&["f"], &[]),
+                grace: Some(Duration::from_secs(30)),
+                watch: Watch::Files,
+            }),
+        ),
+        (
+            "-config f -no-watch",
+            Command::Run(Run { sources: sources(&["f"], &[]), watch: Watch::Nothing, ..Run::default() }),
+        ),
         ("-config f", run(&["f"], &[])),
         ("-config=f", run(&["f"], &[])),
         ("--config=f", run(&["f"], &[])),
@@ -140,7 +154,7 @@ fn environment_is_read_in_both_spellings() {
 #[test]
 fn configuration_is_looked_for_where_v2ray_looks() {
     let lookup = |environment: Environment| match command("", &environment) {
-        Ok(Command::Run(sources)) => sources.lookup,
+        Ok(Command::Run(run)) => run.sources.lookup,
         other => panic!("{other:?}"),
     };
     let program_dir = Some("/opt".into());
@@ -153,9 +167,11 @@ fn configuration_is_looked_for_where_v2ray_looks() {
 #[test]
 fn directory_flag_wins_over_the_environment() {
     let environment = Environment { confdir: Some("/env".into()), ..Environment::default() };
-    let Ok(Command::Run(with_flag)) = command("run -confdir /flag", &environment) else { panic!() };
+    let Ok(Command::Run(Run { sources: with_flag, .. })) = command("run -confdir /flag", &environment) else {
+        panic!()
+    };
     assert_eq!((with_flag.directories, with_flag.environment_directory), (vec!["/flag".into()], None));
-    let Ok(Command::Run(without)) = command("run -c f", &environment) else { panic!() };
+    let Ok(Command::Run(Run { sources: without, .. })) = command("run -c f", &environment) else { panic!() };
     assert_eq!((without.directories, without.environment_directory), (vec![], Some("/env".into())));
 }
 

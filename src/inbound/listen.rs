@@ -1,17 +1,12 @@
-//! Listening sockets and their accept loops.
+//! Listening sockets.
 
 mod unix;
 
-use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, io, net::SocketAddr, os::linux::net::SocketAddrExt as _};
 
 use socket2::{Domain, Protocol, Type};
-use tokio::{
-    net::{TcpListener, TcpStream, UnixListener, UnixStream},
-    task::JoinSet,
-    time::sleep,
-};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
-use super::Inbound;
 use crate::{session::Source, transport::Socket};
 
 pub use unix::{BindUnixError, SocketFile, bind_unix};
@@ -43,8 +38,42 @@ impl fmt::Display for Listener {
 }
 
 impl Listener {
+    /// One that the process was started with.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn from_tcp(socket: std::net::TcpListener) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        Ok(Self::Tcp(TcpListener::from_std(socket)?))
+    }
+
+    /// The same for a unix socket.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn from_unix(socket: std::os::unix::net::UnixListener) -> io::Result<Self> {
+        let address = socket.local_addr()?;
+        let name = match (address.as_pathname(), address.as_abstract_name()) {
+            (Some(path), _) => path.display().to_string(),
+            (None, Some(name)) => format!("@{}", String::from_utf8_lossy(name).trim_end_matches('\0')),
+            (None, None) => String::new(),
+        };
+        socket.set_nonblocking(true)?;
+        Ok(Self::Unix { socket: UnixListener::from_std(socket)?, name })
+    }
+
+    /// Whether this is what somebody who wants to listen on `address` needs.
+    pub fn is_on(&self, address: SocketAddr) -> bool {
+        let Self::Tcp(socket) = self else { return false };
+        socket.local_addr().is_ok_and(|own| {
+            let (own_ip, wanted) = (own.ip().to_canonical(), address.ip().to_canonical());
+            let both_wild = own_ip.is_unspecified() && wanted.is_unspecified();
+            own.port() == address.port() && (own_ip == wanted || both_wild)
+        })
+    }
+
     /// The next connection and who made it.
-    async fn accept(&self) -> io::Result<(Accepted, Source)> {
+    pub(super) async fn accept(&self) -> io::Result<(Accepted, Source)> {
         match self {
             Self::Tcp(listener) => {
                 let (tcp, peer) = listener.accept().await?;
@@ -57,14 +86,14 @@ impl Listener {
 }
 
 /// A connection whose options are not set yet.
-enum Accepted {
+pub(super) enum Accepted {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
 
 impl Accepted {
     /// Ready to be used; fails when it is gone already.
-    fn socket(self) -> io::Result<Socket> {
+    pub(super) fn socket(self) -> io::Result<Socket> {
         match self {
             Self::Tcp(tcp) => Socket::new(tcp),
             Self::Unix(unix) => Ok(Socket::unix(unix)),
@@ -109,40 +138,6 @@ fn listen_on(address: SocketAddr, both_families: bool) -> io::Result<TcpListener
 
 /// Connections the kernel holds before we accept them.
 const BACKLOG: i32 = 4096;
-
-/// How long to wait when the process has no file descriptor left for a connection.
-const PAUSE: Duration = Duration::from_millis(50);
-
-/// Accepts connections until it is dropped; its connections end with it.
-pub async fn serve(listener: Listener, inbound: Arc<Inbound>) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((accepted, peer)) => {
-                    let inbound = Arc::clone(&inbound);
-                    connections.spawn(async move {
-                        // One that is gone already has nothing to say.
-                        if let Ok(socket) = accepted.socket() {
-                            inbound.connection(socket, peer).await;
-                        }
-                    });
-                }
-                Err(error) => {
-                    tell(&inbound, &error);
-                    sleep(PAUSE).await;
-                }
-            },
-            Some(ended) = connections.join_next() => drop(ended),
-        }
-    }
-}
-
-fn tell(inbound: &Inbound, error: &io::Error) {
-    use crate::observe::Level;
-    let log = &inbound.common().dispatcher.log;
-    log.limited(Level::Error, "failed accepts", None, "inbound", format_args!("cannot accept: {error}"));
-}
 
 #[cfg(test)]
 mod tests {

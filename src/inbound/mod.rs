@@ -3,13 +3,15 @@
 pub mod accounts;
 pub mod http;
 mod listen;
+mod serve;
 pub mod socks;
 pub mod vmess;
+mod waiting;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use tokio::time::timeout;
-use wsray_vmess::{Network, Target};
+use wsray_vmess::{Network, Target, UserId};
 
 use crate::{
     dispatch::Dispatcher,
@@ -18,7 +20,9 @@ use crate::{
     transport::Socket,
 };
 
-pub use listen::{BindUnixError, Listener, SocketFile, bind, bind_unix, serve};
+pub use listen::{BindUnixError, Listener, SocketFile, bind, bind_unix};
+pub use serve::{Connections, serve};
+pub use waiting::Seat;
 
 /// What every inbound needs.
 #[derive(Clone, Debug)]
@@ -49,17 +53,33 @@ pub enum Inbound {
 }
 
 impl Inbound {
-    /// Serves one connection to its end.
-    pub async fn connection(&self, socket: Socket, peer: Source) {
+    /// Serves one connection to its end; it has its `seat` until its client is known.
+    pub async fn connection(&self, socket: Socket, peer: Source, seat: Seat) {
         match self {
-            Self::Vmess(vmess) => vmess.connection(socket, peer).await,
-            Self::Socks(socks) => socks.connection(socket, peer).await,
-            Self::Http(http) => http.connection(socket, peer).await,
+            Self::Vmess(vmess) => vmess.connection(socket, peer, seat).await,
+            Self::Socks(socks) => socks.connection(socket, peer, seat).await,
+            Self::Http(http) => http.connection(socket, peer, seat).await,
             Self::Mixed(socks, http) => match timeout(socks.common.handshake, socket.peek()).await {
-                Ok(Ok(Some(b'A'..=b'Z'))) => http.connection(socket, peer).await,
-                Ok(Ok(Some(_))) => socks.connection(socket, peer).await,
+                Ok(Ok(Some(b'A'..=b'Z'))) => http.connection(socket, peer, seat).await,
+                Ok(Ok(Some(_))) => socks.connection(socket, peer, seat).await,
                 _ => {}
             },
+        }
+    }
+
+    /// Its VMess users.
+    pub fn user_ids(&self) -> Vec<UserId> {
+        match self {
+            Self::Vmess(vmess) => vmess.names.iter().map(|name| name.id).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Cuts the sessions of all VMess users but these; returns who is none any more.
+    pub fn dismiss_all_but(&self, users: &HashSet<UserId>) -> Vec<UserId> {
+        match self {
+            Self::Vmess(vmess) => vmess.dismiss_all_but(users),
+            _ => Vec::new(),
         }
     }
 

@@ -1,7 +1,9 @@
 //! VMess from clients on other machines.
 
 use std::{
+    collections::HashSet,
     future::poll_fn,
+    pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -9,14 +11,16 @@ use std::{
 };
 
 use tokio::{
+    sync::watch,
     task::JoinSet,
     time::{Duration, Instant, timeout, timeout_at},
 };
 use wsray_vmess::{
-    Command, HeaderError, Network, Replay, Request, RequestOpener, Security, Step, UserIndex, Users,
+    Command, HeaderError, Network, Replay, Request, RequestOpener, Security, Step, Target, UserId, UserIndex,
+    Users,
 };
 
-use super::Common;
+use super::{Common, Seat};
 use crate::{
     mux::{Driver, Opened, Quota},
     observe::Level,
@@ -43,7 +47,7 @@ pub struct VmessInbound {
     /// Email and level of each user.
     pub names: Vec<UserName>,
     /// Openings seen.
-    pub replay: Mutex<Replay>,
+    pub replay: Arc<Mutex<Replay>>,
     /// Refuse `none` and `zero`.
     pub require_encryption: bool,
 }
@@ -51,12 +55,16 @@ pub struct VmessInbound {
 /// A user, for logs and timeouts.
 #[derive(Clone, Debug)]
 pub struct UserName {
+    /// Who it is when users change.
+    pub id: UserId,
     /// The email, if any.
     pub email: Option<Arc<str>>,
     /// The level in the policy.
     pub level: u32,
     /// How many sessions share connections.
     pub muxed: Quota,
+    /// Set to true when this is no user any more.
+    pub dismissed: watch::Sender<bool>,
 }
 
 /// A user has as many multiplexed sessions as one may have.
@@ -82,24 +90,50 @@ enum Refusal {
 }
 
 impl VmessInbound {
-    /// Serves one connection: one deadline from here to a known user.
-    pub async fn connection(&self, socket: Socket, peer: Source) {
+    /// Serves one connection: one deadline from here to a known user, who keeps it for as long as he is one.
+    pub async fn connection(&self, socket: Socket, peer: Source, seat: Seat) {
         let deadline = Instant::now() + self.common.handshake;
         let Some((source, channel, user, request)) = Box::pin(self.open(socket, peer, deadline)).await else {
             return;
         };
+        drop(seat);
         let command = request.command.clone();
         let Ok(stream) = VmessStream::server(channel, &request) else { return };
         drop(request);
         let name = &self.names[user.0];
-        let (network, target) = match command {
-            Command::Tcp(target) => (Network::Tcp, target),
-            Command::Udp(target) => (Network::Udp, target),
-            Command::Mux => return Box::pin(self.multiplexed(source, name, stream)).await,
+        let served: Pin<Box<dyn Future<Output = ()> + Send>> = match command {
+            Command::Tcp(target) => self.session(source, name, Network::Tcp, target, stream),
+            Command::Udp(target) => self.session(source, name, Network::Udp, target, stream),
+            Command::Mux => Box::pin(self.multiplexed(source, name, stream)),
         };
+        let mut dismissed = name.dismissed.subscribe();
+        tokio::select! {
+            () = served => {}
+            _ = dismissed.wait_for(|dismissed| *dismissed) => {
+                let log = &self.common.dispatcher.log;
+                log.debug(None, "vmess", format_args!("{source} cut: its user was removed from the configuration"));
+            }
+        }
+    }
+
+    fn session<'a>(
+        &'a self,
+        source: Source,
+        name: &UserName,
+        network: Network,
+        target: Target,
+        stream: VmessStream,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
         let mut session = self.common.session(source, name.email.clone(), network, target);
         session.level = name.level;
-        self.common.dispatcher.run(session, Box::new(stream)).await;
+        Box::pin(self.common.dispatcher.run(session, Box::new(stream)))
+    }
+
+    /// Cuts the sessions of all users but these; returns who is none any more.
+    pub fn dismiss_all_but(&self, users: &HashSet<UserId>) -> Vec<UserId> {
+        let gone =
+            self.names.iter().filter(|name| !users.contains(&name.id) && !name.dismissed.send_replace(true));
+        gone.map(|name| name.id).collect()
     }
 
     /// Many sessions: each is dispatched like one that has a connection of its own, and none outlives the connection.

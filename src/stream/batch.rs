@@ -8,7 +8,10 @@ use std::{
     io::IoSlice,
     mem,
     ops::Range,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 /// A buffer for interactive traffic: one slot of [`Layout`], or one TLS record with its overhead.
@@ -35,6 +38,7 @@ const KEPT_RANGES: usize = 256;
 #[derive(Default)]
 pub struct Pool {
     shelves: [Mutex<Vec<Buffer>>; 2],
+    lent: AtomicU64,
 }
 
 #[derive(Default)]
@@ -52,9 +56,15 @@ impl Pool {
     /// An empty batch over a buffer of at least `bytes` bytes, at most [`LARGE_BYTES`].
     pub fn batch(self: &Arc<Self>, bytes: usize) -> Batch {
         let (shelf, size) = if bytes <= SMALL_BYTES { (0, SMALL_BYTES) } else { (1, LARGE_BYTES) };
+        self.lent.fetch_add(1, Ordering::Relaxed);
         let lent = self.shelves[shelf].lock().unwrap_or_else(PoisonError::into_inner).pop();
         let fresh = || Buffer { bytes: vec![0; size].into(), ranges: Vec::new() };
         Batch { buffer: lent.unwrap_or_else(fresh), written: 0, pool: Arc::clone(self) }
+    }
+
+    /// How many batches were lent so far: as long as it stays the same, nothing moves.
+    pub fn lent(&self) -> u64 {
+        self.lent.load(Ordering::Relaxed)
     }
 
     fn take_back(&self, mut buffer: Buffer) {

@@ -152,12 +152,21 @@ impl Node {
         let directory = temporary_directory(&format!("{kind:?}-{role}"));
         let config_path = directory.join("config.json");
         std::fs::write(&config_path, config).unwrap();
-        Self::spawn(format!("{kind:?} {role}"), Some(kind), kind.command(&config_path), directory, ports)
+        let mut command = kind.command(&config_path);
+        command.stdin(Stdio::null());
+        Self::spawn(format!("{kind:?} {role}"), Some(kind), command, directory, ports)
     }
 
     /// Any other program; its output goes to the log in `directory`.
-    pub fn start_program(name: &str, command: Command, directory: PathBuf, ports: &[u16]) -> Self {
+    pub fn start_program(name: &str, mut command: Command, directory: PathBuf, ports: &[u16]) -> Self {
+        command.stdin(Stdio::null());
         Self::spawn(name.to_owned(), None, command, directory, ports)
+    }
+
+    /// Any other program that gets something as its standard input.
+    pub fn start_with_input(name: &str, mut command: Command, directory: PathBuf, input: Stdio) -> Self {
+        command.stdin(input);
+        Self::spawn(name.to_owned(), None, command, directory, &[])
     }
 
     fn spawn(
@@ -169,7 +178,6 @@ impl Node {
     ) -> Self {
         let log = File::create(directory.join("log")).unwrap();
         let child = command
-            .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
             .spawn()
@@ -190,6 +198,18 @@ impl Node {
             TcpStream::connect_timeout(&address, Duration::from_secs(1)).ok().map(drop)
         });
         assert!(listening.is_some(), "{} does not listen on port {port}", self.name);
+    }
+
+    /// Gives it another configuration for the next time that it reads it.
+    pub fn rewrite(&self, config: &Value) {
+        // As an editor does it: a new file in the old one's place.
+        let fresh = self.directory.join("config.json.new");
+        std::fs::write(&fresh, config.to_string()).unwrap();
+        std::fs::rename(&fresh, self.config_path()).unwrap();
+    }
+
+    pub fn config_path(&self) -> PathBuf {
+        self.directory.join("config.json")
     }
 
     /// Text that must never show in the log.

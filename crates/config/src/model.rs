@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, net::IpAddr, num::NonZeroU16, time::Durati
 
 use wsray_vmess::{Address, SecurityChoice, UserId};
 
-use crate::{ClientStream, Place, Routing, ServerStream, Sniffing};
+use crate::{ClientStream, PemSource, Place, Routing, ServerStream, Sniffing};
 
 /// A whole configuration.
 #[derive(Clone, Debug)]
@@ -25,6 +25,25 @@ pub struct Config {
     /// The file had no outbounds and only vmess inbounds: `outbounds` is one [`Freedom`] that it does not
     /// name.
     pub implicit_freedom: bool,
+}
+
+impl Config {
+    /// The files of certificates and keys that it names, as written.
+    pub fn certificate_files(&self) -> impl Iterator<Item = &str> {
+        let inbounds = self.inbounds.iter().filter_map(|inbound| match &inbound.protocol {
+            InboundProtocol::Vmess(vmess) => vmess.stream.tls.as_ref(),
+            _ => None,
+        });
+        let own = inbounds.flat_map(|tls| &tls.certificates).flat_map(|pair| [&pair.certificate, &pair.key]);
+        let outbounds = self.outbounds.iter().filter_map(|outbound| match &outbound.protocol {
+            OutboundProtocol::Vmess(vmess) => vmess.stream.tls.as_ref(),
+            _ => None,
+        });
+        own.chain(outbounds.flat_map(|tls| &tls.extra_roots)).filter_map(|pem| match &pem.source {
+            PemSource::File(path) => Some(path.as_str()),
+            PemSource::Inline(_) => None,
+        })
+    }
 }
 
 /// The `log` object. Without one, V2Ray writes errors from `warning` on to standard output and no access log

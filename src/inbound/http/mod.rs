@@ -14,7 +14,7 @@ use self::{
     one_request::OneRequest,
     wire::{HeadReader, HttpError, Kind, Request, Status},
 };
-use super::{Common, accounts::Accounts};
+use super::{Common, Seat, accounts::Accounts};
 use crate::{
     session::Source,
     stream::{BoxEndpoint, Pool},
@@ -61,7 +61,7 @@ const READ: usize = 8 * 1024;
 
 impl HttpInbound {
     /// Serves one connection to its end.
-    pub async fn connection(&self, socket: Socket, peer: Source) {
+    pub async fn connection(&self, socket: Socket, peer: Source, seat: Seat) {
         let opened = timeout(self.common.handshake, Box::pin(self.open(socket))).await;
         let Opened { inbound, user, target, said } = match opened {
             Ok(Ok(opened)) => opened,
@@ -70,6 +70,7 @@ impl HttpInbound {
                 return self.common.tell_refused("refused HTTP clients", "http", peer, &refusal);
             }
         };
+        drop(seat);
         let mut session = self.common.session(peer, user, Network::Tcp, target);
         session.idle_timeout = self.idle_timeout;
         session.said = said;

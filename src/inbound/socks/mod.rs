@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use wsray_vmess::{Network, Target};
 
 use super::{
-    Common,
+    Common, Seat,
     accounts::{Accounts, Credentials},
 };
 use crate::{
@@ -80,7 +80,7 @@ const MAX_MESSAGE: usize = 1024;
 
 impl SocksInbound {
     /// Serves one connection to its end.
-    pub async fn connection(&self, socket: Socket, peer: Source) {
+    pub async fn connection(&self, socket: Socket, peer: Source, seat: Seat) {
         let client = match timeout(self.common.handshake, Box::pin(self.greet(socket))).await {
             Ok(Ok(client)) => client,
             Ok(Err(Refusal::Eof)) | Err(_) => return,
@@ -88,6 +88,7 @@ impl SocksInbound {
                 return self.common.tell_refused("refused SOCKS clients", "socks", peer, &refusal);
             }
         };
+        drop(seat);
         if let Err(refusal) = self.serve(client, peer).await {
             self.common.tell_refused("refused SOCKS clients", "socks", peer, &refusal);
         }

@@ -1,0 +1,120 @@
+//! The accept loop of a listener.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{sync::watch, task::JoinSet, time::sleep};
+
+use super::{
+    Inbound, Listener,
+    listen::Accepted,
+    waiting::{Crowded, Limits, Waiting},
+};
+use crate::{observe::Level, session::Source};
+
+/// How many connections there are, of all listeners that share this.
+#[derive(Clone, Debug, Default)]
+pub struct Connections(Arc<AtomicUsize>);
+
+impl Connections {
+    /// How many there are now.
+    pub fn len(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn one_more(&self) -> One {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        One(Arc::clone(&self.0))
+    }
+}
+
+/// A connection that counts until this is dropped.
+struct One(Arc<AtomicUsize>);
+
+impl Drop for One {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How long to wait when the process has no file descriptor left for a connection.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Accepts connections for the inbound of the moment until its sender is gone; then closes the listener and waits for the
+/// connections to end. Dropping it cuts them.
+pub async fn serve(listener: Listener, mut inbound: watch::Receiver<Arc<Inbound>>, connections: Connections) {
+    let waiting = Waiting::new(Limits::default());
+    let mut running = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((accepted, peer)) => {
+                    let inbound = Arc::clone(&inbound.borrow());
+                    admit(&mut running, &waiting, inbound, accepted, peer, connections.one_more());
+                }
+                Err(error) => {
+                    tell(&inbound.borrow(), format_args!("cannot accept: {error}"));
+                    sleep(PAUSE).await;
+                }
+            },
+            Some(ended) = running.join_next() => drop(ended),
+            changed = inbound.changed() => if changed.is_err() { break },
+        }
+    }
+    drop(listener);
+    while running.join_next().await.is_some() {}
+}
+
+/// Serves one connection; somebody who has waited too long may have to go for it.
+fn admit(
+    running: &mut JoinSet<()>,
+    waiting: &Arc<Waiting>,
+    inbound: Arc<Inbound>,
+    accepted: Accepted,
+    peer: Source,
+    one: One,
+) {
+    let (seat, crowded) = waiting.enter(peer.address().map(|address| address.ip()));
+    let number = seat.number();
+    let limits = waiting.limits();
+    match crowded {
+        None => {}
+        Some(Crowded::Source) => tell(
+            &inbound,
+            format_args!(
+                "more than {} connections of {peer} have not said who they are: the oldest is cut",
+                limits.per_source
+            ),
+        ),
+        Some(Crowded::Total) => tell(
+            &inbound,
+            format_args!(
+                "more than {} connections have not said who they are: the oldest is cut",
+                limits.total
+            ),
+        ),
+    }
+    let task = running.spawn(async move {
+        let _one = one;
+        // One that is gone already has nothing to say.
+        if let Ok(socket) = accepted.socket() {
+            inbound.connection(socket, peer, seat).await;
+        }
+    });
+    waiting.runs(number, task);
+}
+
+/// Strangers can cause each of these lines.
+fn tell(inbound: &Inbound, text: std::fmt::Arguments<'_>) {
+    inbound.common().dispatcher.log.limited(Level::Warning, "refused connections", None, "inbound", text);
+}
