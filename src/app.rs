@@ -1,6 +1,7 @@
 //! From a configuration to a running program.
 
 mod listening;
+mod outbounds;
 mod routing;
 mod running;
 
@@ -17,6 +18,7 @@ use std::{
     time::Duration,
 };
 
+use outbounds::{Way, Ways};
 use tokio::sync::watch;
 use wsray_config::{
     ClientStream, Config, Diagnostic, Fallback, FallbackSite, ForwardedTrust, Heartbeat, InboundProtocol,
@@ -46,8 +48,8 @@ use crate::{
     site::Site,
     stream::Pool,
     transport::{
-        Acceptor, Connector, Dialer, Senders, TlsDial, Trust, Visitors, client_config, server_config,
-        server_name,
+        self, Acceptor, Connector, Dialer, Senders, TlsDial, Trust, Visitors, client_config,
+        options::Purpose, server_config, server_name,
     },
     vmess::{EndMark, unix_seconds},
 };
@@ -97,11 +99,11 @@ impl App {
         lasting: &Lasting,
     ) -> Result<Self, Vec<Diagnostic>> {
         let mut wrong = Vec::new();
+        tell_refused_options(config, log);
         let pool = Arc::clone(&lasting.pool);
         let names = Arc::new(Names::system());
-        let dialer = Dialer { names: Arc::clone(&names) };
-        let outbounds = config.outbounds.iter().map(|outbound| build_outbound(outbound, &dialer, &pool));
-        let outbounds = keep(outbounds, &mut wrong);
+        let ways = Ways { names: Arc::clone(&names), policy: &config.policy, pool: Arc::clone(&pool), log };
+        let outbounds = ways.build(&config.outbounds, &mut wrong);
         let router = routing::build_router(&config.routing, folders).map_err(|refused| wrong.extend(refused));
         let dispatcher = Arc::new(Dispatcher {
             outbounds,
@@ -127,7 +129,7 @@ impl App {
     }
 
     /// The outbounds, in the configuration's order.
-    pub fn outbounds(&self) -> &[Outbound] {
+    pub fn outbounds(&self) -> &[Arc<Outbound>] {
         &self.dispatcher.outbounds
     }
 }
@@ -157,6 +159,7 @@ fn build_inbound(
         sniffing: config.sniffing.map(sniffing),
         level,
         handshake: dispatcher.policy.timeouts(0).handshake,
+        socket: Arc::new(config.socket.clone()),
     };
     Ok(match &config.protocol {
         InboundProtocol::Vmess(vmess) => Inbound::Vmess(Box::new(VmessInbound {
@@ -253,9 +256,10 @@ fn trust(config: &ForwardedTrust) -> Trust {
 
 fn build_outbound(
     config: &wsray_config::Outbound,
-    dialer: &Dialer,
+    way: &Way,
     pool: &Arc<Pool>,
 ) -> Result<Outbound, Diagnostic> {
+    let Way { dialer, through, target } = way;
     let kind = match &config.protocol {
         OutboundProtocol::Vmess(vmess) => {
             let servers = vmess
@@ -269,7 +273,7 @@ fn build_outbound(
         }
         OutboundProtocol::Freedom(freedom) => OutboundKind::Freedom(Freedom {
             dialer: dialer.clone(),
-            domain_strategy: freedom.domain_strategy,
+            through: through.clone(),
             redirect: freedom.redirect.clone(),
             pool: Arc::clone(pool),
         }),
@@ -277,7 +281,19 @@ fn build_outbound(
             OutboundKind::Blackhole { http_response: blackhole.http_response }
         }
     };
-    Ok(Outbound { tag: tag(config.tag.as_ref()), kind })
+    Ok(Outbound { tag: tag(config.tag.as_ref()), target: target.clone(), kind })
+}
+
+/// Tells what the kernel refuses of `sockopt`: once, not with every connection.
+fn tell_refused_options(config: &Config, log: &Log) {
+    let inbounds = config.inbounds.iter().map(|inbound| (&inbound.socket, Purpose::Listen));
+    let outbounds = config.outbounds.iter().map(|outbound| (&outbound.dial.socket, Purpose::Connect));
+    for (options, purpose) in inbounds.chain(outbounds) {
+        let Some(place) = &options.place else { continue };
+        for error in transport::options::refused(options, purpose) {
+            log.warning(None, "app", format_args!("{}", Diagnostic::at(place, error.to_string())));
+        }
+    }
 }
 
 fn build_server(

@@ -10,7 +10,7 @@ use std::{
 };
 
 use tokio::time::{Instant, timeout};
-use wsray_config::Policy;
+use wsray_config::{Families, Policy};
 use wsray_route::{Balancer, Decision, Destination, Router, Sniffed};
 use wsray_vmess::{Address, Network};
 
@@ -28,7 +28,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Dispatcher {
     /// The first is the default.
-    pub outbounds: Vec<Outbound>,
+    pub outbounds: Vec<Arc<Outbound>>,
     /// Which sessions leave the default.
     pub router: Router,
     /// Who knows the addresses of names that rules ask for.
@@ -137,7 +137,7 @@ impl Dispatcher {
     /// A name's addresses; none if they cannot be had in time.
     async fn lookup(&self, address: &Address) -> Vec<IpAddr> {
         let Address::Domain(domain) = address else { return Vec::new() };
-        let found = timeout(LOOKUP_TIMEOUT, self.names.lookup(domain.as_str())).await;
+        let found = timeout(LOOKUP_TIMEOUT, self.names.lookup(domain.as_str(), Families::Any)).await;
         found.into_iter().flatten().flatten().collect()
     }
 

@@ -2,15 +2,19 @@
 
 use std::{io, net::SocketAddr};
 
-use wsray_config::{Diagnostic, Listen, Place, UnixAddress};
+use wsray_config::{Diagnostic, Listen, Place, SocketOptions, UnixAddress};
 
 use super::running::ListenOn;
 use crate::inbound::{BindUnixError, Listener, SocketFile, bind, bind_unix};
 
 /// Listens on `on`, which `listen` asks for; with its file, if it has one.
-pub(super) fn open(listen: &Listen, on: &ListenOn) -> Result<(Listener, Option<SocketFile>), Diagnostic> {
+pub(super) fn open(
+    listen: &Listen,
+    on: &ListenOn,
+    options: &SocketOptions,
+) -> Result<(Listener, Option<SocketFile>), Diagnostic> {
     match on {
-        ListenOn::Tcp(address) => match bind(*address) {
+        ListenOn::Tcp(address) => match bind(*address, options) {
             Ok(listener) => Ok((listener, None)),
             Err(error) => Err(cannot_listen(&listen.place, *address, &error)),
         },

@@ -13,7 +13,7 @@ use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
 };
-use wsray_config::{Diagnostic, Listen, ListenAt, UnixAddress};
+use wsray_config::{Diagnostic, Listen, ListenAt, SocketOptions, UnixAddress};
 use wsray_vmess::UserId;
 
 use super::{App, Lasting, listening};
@@ -137,7 +137,7 @@ impl Running {
         for (listen, inbound) in &app.inbounds {
             for on in all_of(listen) {
                 if !self.places.contains_key(&on) {
-                    match self.open(listen, &on) {
+                    match self.open(listen, &on, &inbound.common().socket) {
                         Ok(opened) => fresh.push((on.clone(), opened)),
                         Err(diagnostic) => wrong.push(diagnostic),
                     }
@@ -172,12 +172,17 @@ impl Running {
         self.handed_over.iter().map(ToString::to_string)
     }
 
-    fn open(&mut self, listen: &Listen, on: &ListenOn) -> Result<Opened, Diagnostic> {
+    fn open(
+        &mut self,
+        listen: &Listen,
+        on: &ListenOn,
+        options: &SocketOptions,
+    ) -> Result<Opened, Diagnostic> {
         if let Some(index) = self.handed_over.iter().position(|listener| on.is(listener)) {
             let listener = self.handed_over.swap_remove(index);
             return Ok(Opened { listener, file: None, origin: Origin::HandedOver });
         }
-        let (listener, file) = listening::open(listen, on)?;
+        let (listener, file) = listening::open(listen, on, options)?;
         Ok(Opened { listener, file, origin: Origin::Bound })
     }
 

@@ -4,10 +4,16 @@ mod unix;
 
 use std::{fmt, io, net::SocketAddr, os::linux::net::SocketAddrExt as _};
 
-use socket2::{Domain, Protocol, Type};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use wsray_config::{FastOpen, KeepAlive, SocketOptions};
 
-use crate::{session::Source, transport::Socket};
+use crate::{
+    session::Source,
+    transport::{
+        Socket,
+        options::{Purpose, direct, listen_fast, stream_socket, tune},
+    },
+};
 
 pub use unix::{BindUnixError, SocketFile, bind_unix};
 
@@ -93,9 +99,9 @@ pub(super) enum Accepted {
 
 impl Accepted {
     /// Ready to be used; fails when it is gone already.
-    pub(super) fn socket(self) -> io::Result<Socket> {
+    pub(super) fn socket(self, probes: KeepAlive) -> io::Result<Socket> {
         match self {
-            Self::Tcp(tcp) => Socket::new(tcp),
+            Self::Tcp(tcp) => Socket::with_probes(tcp, probes),
             Self::Unix(unix) => Ok(Socket::unix(unix)),
         }
     }
@@ -106,12 +112,12 @@ impl Accepted {
 ///
 /// # Errors
 /// When the address is in use or not ours, or the port needs privileges.
-pub fn bind(address: SocketAddr) -> io::Result<Listener> {
-    let wildcard = address.ip().is_unspecified();
+pub fn bind(address: SocketAddr, options: &SocketOptions) -> io::Result<Listener> {
+    let wildcard = address.ip().is_unspecified() && !options.only_v6;
     let both = SocketAddr::from(([0u16; 8], address.port()));
-    let listener = match listen_on(if wildcard { both } else { address }, wildcard) {
+    let listener = match listen_on(if wildcard { both } else { address }, options, wildcard) {
         // A machine without IPv6.
-        Err(error) if wildcard && is_unsupported(&error) => listen_on(address, false),
+        Err(error) if wildcard && is_unsupported(&error) => listen_on(address, options, false),
         listener => listener,
     };
     listener.map(Listener::Tcp)
@@ -123,17 +129,24 @@ fn is_unsupported(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| NO_IPV6.contains(&code))
 }
 
-fn listen_on(address: SocketAddr, both_families: bool) -> io::Result<TcpListener> {
-    let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+fn listen_on(address: SocketAddr, options: &SocketOptions, both_families: bool) -> io::Result<TcpListener> {
+    let socket = stream_socket(options, address)?;
     if address.is_ipv6() {
         socket.set_only_v6(!both_families)?;
     }
     // Without it a restart within a minute finds its own closed connections in the way.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
+    direct(options, &socket).map_err(io::Error::other)?;
+    // What is refused has been told at the start.
+    let _ = tune(options, &socket, Purpose::Listen);
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    let listener = TcpListener::from_std(socket.into())?;
+    if options.fast_open == Some(FastOpen::On) {
+        let _ = listen_fast(&listener);
+    }
+    Ok(listener)
 }
 
 /// Connections the kernel holds before we accept them.
@@ -153,7 +166,7 @@ mod tests {
     async fn wildcard_takes_connections_of_both_families() {
         let has_ipv6 = std::net::TcpListener::bind("[::1]:0").is_ok();
         for wildcard in ["0.0.0.0:0", "[::]:0"] {
-            let listener = bind(wildcard.parse().unwrap()).unwrap();
+            let listener = bind(wildcard.parse().unwrap(), &SocketOptions::default()).unwrap();
             let port = port(&listener);
             TcpStream::connect(("127.0.0.1", port)).await.unwrap();
             if has_ipv6 {
@@ -164,7 +177,7 @@ mod tests {
 
     #[tokio::test]
     async fn address_takes_no_connections_to_others() {
-        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = bind("127.0.0.1:0".parse().unwrap(), &SocketOptions::default()).unwrap();
         let port = port(&listener);
         TcpStream::connect(("127.0.0.1", port)).await.unwrap();
         for other in ["127.0.0.2", "::1"] {

@@ -37,6 +37,8 @@ pub struct Common {
     pub level: u32,
     /// How long a client may take to say what it wants.
     pub handshake: Duration,
+    /// What is set on its sockets.
+    pub socket: Arc<wsray_config::SocketOptions>,
 }
 
 /// What a listener accepts for.

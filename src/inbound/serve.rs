@@ -107,7 +107,7 @@ fn admit(
     let task = running.spawn(async move {
         let _one = one;
         // One that is gone already has nothing to say.
-        if let Ok(socket) = accepted.socket() {
+        if let Ok(socket) = accepted.socket(inbound.common().socket.keep_alive) {
             inbound.connection(socket, peer, seat).await;
         }
     });

@@ -1,16 +1,15 @@
 //! Connects to the target itself.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::timeout;
-use wsray_config::DomainStrategy;
 use wsray_vmess::{Network, Target};
 
-use super::{Connected, OutboundError, UdpEndpoint};
+use super::{Connected, Outbound, OutboundError, UdpEndpoint};
 use crate::{
     relay::FirstPayload,
     session::Session,
-    stream::{BoxEndpoint, Pool},
+    stream::{BoxEndpoint, Endpoint, Pool},
     transport::{ConnectError, Dialer, Plain},
 };
 
@@ -19,8 +18,8 @@ use crate::{
 pub struct Freedom {
     /// The way to targets.
     pub dialer: Dialer,
-    /// Which of a domain's addresses are used.
-    pub domain_strategy: DomainStrategy,
+    /// The outbound that sessions go through instead.
+    pub through: Option<Arc<Outbound>>,
     /// Where every session goes instead of its own target.
     pub redirect: Option<wsray_config::Redirect>,
     /// Where buffers come from.
@@ -34,9 +33,16 @@ impl Freedom {
     /// Connects to the session's target.
     ///
     /// # Errors
-    /// [`OutboundError::Connect`].
-    pub async fn connect(&self, session: &Session) -> Result<Connected, OutboundError> {
+    /// [`OutboundError::Connect`], and those of an outbound that it goes through.
+    pub async fn connect(
+        &self,
+        session: &Session,
+        inbound: &mut dyn Endpoint,
+    ) -> Result<Connected, OutboundError> {
         let target = self.redirected(&session.target);
+        if let Some(through) = &self.through {
+            return Box::pin(through.connect(&Session { target, ..session.clone() }, inbound)).await;
+        }
         let late = |_| ConnectError::Timeout { stage: "connecting to the target", limit: CONNECT_TIMEOUT };
         let endpoint =
             timeout(CONNECT_TIMEOUT, self.reach(session.network, &target)).await.map_err(late)??;
@@ -44,7 +50,7 @@ impl Freedom {
     }
 
     async fn reach(&self, network: Network, target: &Target) -> Result<BoxEndpoint, ConnectError> {
-        let addresses = self.addresses(target).await?;
+        let addresses = self.dialer.resolve(target).await?;
         let pool = Arc::clone(&self.pool);
         Ok(match network {
             Network::Tcp => Box::new(Plain::new(self.dialer.tcp_any(&addresses).await?, pool, Vec::new())),
@@ -60,20 +66,5 @@ impl Freedom {
             address: redirect.address.clone().unwrap_or_else(|| target.address.clone()),
             port: redirect.port.map_or(target.port, std::num::NonZeroU16::get),
         }
-    }
-
-    /// The target's addresses that the strategy allows; at least one.
-    async fn addresses(&self, target: &Target) -> Result<Vec<SocketAddr>, ConnectError> {
-        let mut found = self.dialer.resolve(target).await?;
-        match self.domain_strategy {
-            DomainStrategy::AsIs | DomainStrategy::UseIp => {}
-            DomainStrategy::UseIpv4 => found.retain(SocketAddr::is_ipv4),
-            DomainStrategy::UseIpv6 => found.retain(SocketAddr::is_ipv6),
-        }
-        if found.is_empty() {
-            let source = std::io::Error::new(std::io::ErrorKind::NotFound, "no address of the wanted family");
-            return Err(ConnectError::Resolve { name: target.address.to_string(), source });
-        }
-        Ok(found)
     }
 }

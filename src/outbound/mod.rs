@@ -1,14 +1,18 @@
 //! Ways out: each makes an endpoint for a session.
 
 mod freedom;
+mod hop;
 mod udp;
 mod vmess;
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use tokio::time::{Duration, timeout};
+use wsray_config::{DomainStrategy, Otherwise};
+use wsray_vmess::Address;
 
 use crate::{
+    names::Names,
     relay::FirstPayload,
     session::Session,
     stream::{BoxEndpoint, Cut, Endpoint, Layout, Read},
@@ -16,6 +20,7 @@ use crate::{
 };
 
 pub use freedom::Freedom;
+pub use hop::Hop;
 pub use udp::UdpEndpoint;
 pub use vmess::{VmessOutbound, VmessServer, VmessUser};
 
@@ -24,9 +29,45 @@ pub use vmess::{VmessOutbound, VmessServer, VmessUser};
 pub struct Outbound {
     /// Its name in rules and in the access log.
     pub tag: Option<Arc<str>>,
+    /// How names become addresses before it gets them; `None`: not at all.
+    pub target: Option<TargetLookup>,
     /// What it does.
     pub kind: OutboundKind,
 }
+
+/// How a session's target becomes an address: `targetStrategy`, or `domainStrategy` in V2Ray 5.
+#[derive(Clone, Debug)]
+pub struct TargetLookup {
+    /// Who knows addresses.
+    pub names: Arc<Names>,
+    /// Which addresses are wanted.
+    pub strategy: DomainStrategy,
+}
+
+impl TargetLookup {
+    /// The session with an address as its target, if the name has one; `None`: as it is.
+    async fn resolved(&self, session: &Session) -> Result<Option<Session>, ConnectError> {
+        let (Address::Domain(name), DomainStrategy::Lookup { families, otherwise }) =
+            (&session.target.address, self.strategy)
+        else {
+            return Ok(None);
+        };
+        let looked_up = timeout(LOOKUP_TIMEOUT, self.names.lookup(name.as_str(), families)).await;
+        let looked_up = looked_up.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        match looked_up {
+            Ok(found) => {
+                let mut session = session.clone();
+                session.target.address = Address::Ip(found[0]);
+                Ok(Some(session))
+            }
+            Err(_) if otherwise == Otherwise::AsIs => Ok(None),
+            Err(source) => Err(ConnectError::Resolve { name: name.as_str().to_owned(), source }),
+        }
+    }
+}
+
+/// How long a target's name is looked up: four servers that do not answer (v2fly/v2ray-core `app/dns/nameserver.go`).
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(16);
 
 /// What an outbound does with a session.
 #[derive(Debug)]
@@ -109,9 +150,14 @@ impl Outbound {
         session: &Session,
         inbound: &mut dyn Endpoint,
     ) -> Result<Connected, OutboundError> {
+        let resolved = match &self.target {
+            Some(lookup) => lookup.resolved(session).await?,
+            None => None,
+        };
+        let session = resolved.as_ref().unwrap_or(session);
         match &self.kind {
             OutboundKind::Vmess(vmess) => vmess.connect(session, inbound).await,
-            OutboundKind::Freedom(freedom) => freedom.connect(session).await,
+            OutboundKind::Freedom(freedom) => freedom.connect(session, inbound).await,
             OutboundKind::Blackhole { .. } => Err(OutboundError::Blackhole),
         }
     }

@@ -1,6 +1,11 @@
 //! From an address to a stream: TCP, then TLS, then the WebSocket upgrade.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use rand::RngExt;
 use rustls::{ClientConfig, pki_types::ServerName};
@@ -8,7 +13,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use wsray_vmess::Target;
 use wsray_ws::{ClientOptions, ResponseError, Role, Step, printable};
 
-use super::{Channel, Dialer, HandshakeError, tls::Tls};
+use super::{Channel, Dialer, HandshakeError, options::OptionError, tls::Tls};
 use crate::{
     cause::{self, Cause, Front},
     stream::Pool,
@@ -60,6 +65,29 @@ pub enum ConnectError {
         /// Why.
         source: io::Error,
     },
+    /// An option that decides the way of packets was refused.
+    #[error(transparent)]
+    Option(#[from] OptionError),
+    /// There is no way to the outbound that the connection goes through.
+    #[error("cannot go through another outbound: {0}")]
+    Through(#[source] io::Error),
+    /// `sendThrough` cannot be sent from.
+    #[error("cannot send from {from}: {error}{hint}", hint = source_hint(error))]
+    Source {
+        /// The address in `sendThrough`.
+        from: IpAddr,
+        /// Why not.
+        error: io::Error,
+    },
+    /// `sendThrough` and the address to connect to are of different families.
+    #[error("cannot connect to {address} from {from}: sendThrough is IPv{0}, the address is not (write \
+        an IPv{1} address in sendThrough, or let domainStrategy choose IPv{0})", version(*from), version(*address))]
+    Family {
+        /// The address in `sendThrough`.
+        from: IpAddr,
+        /// The address to connect to.
+        address: IpAddr,
+    },
     /// All of it took too long.
     #[error("{stage} took longer than {seconds} s", seconds = limit.as_secs())]
     Timeout {
@@ -101,6 +129,17 @@ impl ConnectError {
             Self::Response { cause, .. } => cause.clone(),
             _ => None,
         }
+    }
+}
+
+fn version(ip: IpAddr) -> u8 {
+    if ip.is_ipv4() { 4 } else { 6 }
+}
+
+fn source_hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrNotAvailable => " (sendThrough must be an address of this machine)",
+        _ => "",
     }
 }
 

@@ -1,14 +1,23 @@
 //! How a connection is made: names, addresses in turn, and the socket that comes of it.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    fmt, io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use tokio::{
-    net::{TcpStream, UdpSocket},
+    net::{TcpSocket, TcpStream, UdpSocket},
+    task::JoinSet,
     time::timeout,
 };
+use wsray_config::{DomainStrategy, Families, Family, HappyEyeballs, Otherwise, SocketOptions};
 use wsray_vmess::{Address, Target};
 
-use super::{ConnectError, Socket};
+use super::{
+    ConnectError, Socket,
+    options::{Purpose, direct, stream_socket, tune},
+};
 use crate::names::Names;
 
 /// How an outbound gets its sockets.
@@ -16,6 +25,25 @@ use crate::names::Names;
 pub struct Dialer {
     /// Who knows the addresses of names.
     pub names: Arc<Names>,
+    /// How names become addresses.
+    pub strategy: DomainStrategy,
+    /// What is set on sockets.
+    pub options: Arc<SocketOptions>,
+    /// The address to send from; `None`: the system chooses.
+    pub send_through: Option<IpAddr>,
+    /// How several addresses are tried.
+    pub happy_eyeballs: HappyEyeballs,
+    /// The outbound that streams go through; `None`: none.
+    pub through: Option<Arc<dyn Through>>,
+}
+
+/// Another outbound, which lies above this layer.
+pub trait Through: fmt::Debug + Send + Sync {
+    /// A stream to `target` by way of it. That it cannot be reached is seen as a cut.
+    ///
+    /// # Errors
+    /// When the process has no file descriptor left.
+    fn open(&self, target: &Target) -> io::Result<Socket>;
 }
 
 impl Dialer {
@@ -24,6 +52,9 @@ impl Dialer {
     /// # Errors
     /// [`ConnectError`]. There is no limit on time.
     pub async fn tcp(&self, target: &Target) -> Result<Socket, ConnectError> {
+        if let Some(through) = &self.through {
+            return through.open(target).map_err(ConnectError::Through);
+        }
         self.tcp_any(&self.resolve(target).await?).await
     }
 
@@ -32,87 +63,158 @@ impl Dialer {
     /// # Errors
     /// The last address's, when none takes it. There is no limit on time.
     pub async fn tcp_any(&self, addresses: &[SocketAddr]) -> Result<Socket, ConnectError> {
-        let tcp = connect_any(addresses).await?;
-        let address = tcp.peer_addr();
-        Socket::new(tcp).map_err(|source| failed(address.unwrap_or(addresses[0]), source))
+        let (address, tcp) = match addresses {
+            &[address] => (address, self.start(address)?.connect(address).await),
+            several => self.connect_any(several).await?,
+        };
+        let tcp = tcp.and_then(|tcp| Socket::with_probes(tcp, self.options.keep_alive));
+        tcp.map_err(|source| ConnectError::Connect { address, source })
     }
 
     /// A socket for packets to `target`.
     ///
     /// # Errors
-    /// When the system has none to give.
+    /// When the system has none to give, or refuses what decides the way of packets.
     pub async fn udp(&self, target: SocketAddr) -> Result<UdpSocket, ConnectError> {
+        let failed = |source| ConnectError::Connect { address: target, source };
         let any: SocketAddr = if target.is_ipv4() { ([0; 4], 0).into() } else { ([0; 16], 0).into() };
-        UdpSocket::bind(any).await.map_err(|source| failed(target, source))
+        let source = self.source(target)?.unwrap_or(any);
+        let socket = UdpSocket::bind(source).await;
+        let socket = socket.map_err(|error| match self.send_through {
+            Some(from) => ConnectError::Source { from, error },
+            None => failed(error),
+        })?;
+        direct(&self.options, &socket)?;
+        // What is refused has been told at the start.
+        let _ = tune(&self.options, &socket, Purpose::Packets);
+        Ok(socket)
     }
 
     /// The addresses of a target; at least one.
     ///
     /// # Errors
-    /// When there is none.
+    /// When there is none, or none that [`Dialer::send_through`] can reach.
     pub async fn resolve(&self, target: &Target) -> Result<Vec<SocketAddr>, ConnectError> {
-        let domain = match &target.address {
-            Address::Ip(ip) => return Ok(vec![SocketAddr::new(*ip, target.port)]),
-            Address::Domain(domain) => domain.as_str(),
+        let found = match &target.address {
+            Address::Ip(ip) => vec![*ip],
+            Address::Domain(domain) => self.lookup(domain.as_str()).await?,
         };
-        let found = self.names.lookup(domain).await;
-        let found = found.map_err(|source| ConnectError::Resolve { name: domain.to_owned(), source })?;
-        Ok(found.into_iter().map(|ip| SocketAddr::new(ip, target.port)).collect())
+        let reachable = |ip: &IpAddr| self.send_through.is_none_or(|source| source.is_ipv4() == ip.is_ipv4());
+        let reached: Vec<_> =
+            found.iter().filter(|ip| reachable(ip)).map(|&ip| SocketAddr::new(ip, target.port)).collect();
+        match (reached.is_empty(), self.send_through) {
+            (true, Some(from)) => Err(ConnectError::Family { from, address: found[0] }),
+            _ => Ok(reached),
+        }
     }
-}
 
-fn failed(address: SocketAddr, source: io::Error) -> ConnectError {
-    ConnectError::Connect { address, source }
-}
-
-/// A connection to the first of the addresses that takes one: each is tried a quarter second after the one before
-/// it, or as soon as that one fails (RFC 8305 section 5).
-///
-/// # Errors
-/// The last address's, when none takes it.
-async fn connect_any(addresses: &[SocketAddr]) -> Result<TcpStream, ConnectError> {
-    if let &[address] = addresses {
-        return TcpStream::connect(address).await.map_err(|source| ConnectError::Connect { address, source });
-    }
-    let mut attempts = tokio::task::JoinSet::new();
-    let mut failed = None;
-    for &address in &interleaved(addresses) {
-        attempts.spawn(async move { (address, TcpStream::connect(address).await) });
-        while let Ok(Some(joined)) = timeout(NEXT_ATTEMPT, attempts.join_next()).await {
-            match joined {
-                Ok((_, Ok(tcp))) => return Ok(tcp),
-                Ok((address, Err(source))) => failed = Some(ConnectError::Connect { address, source }),
+    async fn lookup(&self, name: &str) -> Result<Vec<IpAddr>, ConnectError> {
+        let failed = |source| ConnectError::Resolve { name: name.to_owned(), source };
+        if let DomainStrategy::Lookup { families, otherwise } = self.strategy {
+            match self.names.lookup(name, families).await {
+                Ok(found) => return Ok(found),
+                Err(error) if otherwise == Otherwise::Fail => return Err(failed(error)),
                 Err(_) => {}
             }
         }
+        Names::ask_system(name, Families::Any).await.map_err(failed)
     }
-    while let Some(joined) = attempts.join_next().await {
-        match joined {
-            Ok((_, Ok(tcp))) => return Ok(tcp),
-            Ok((address, Err(source))) => failed = Some(ConnectError::Connect { address, source }),
-            Err(_) => {}
+
+    /// Each address is tried a moment after the one before it, or as soon as that one fails (RFC 8305 section 5).
+    async fn connect_any(
+        &self,
+        addresses: &[SocketAddr],
+    ) -> Result<(SocketAddr, io::Result<TcpStream>), ConnectError> {
+        let at_once = usize::try_from(self.happy_eyeballs.at_once.get()).unwrap_or(usize::MAX);
+        let mut attempts = JoinSet::new();
+        let mut failed = None;
+        let mut waiting = in_turn(addresses, self.happy_eyeballs).into_iter();
+        loop {
+            if let Some(address) = waiting.next() {
+                match self.start(address) {
+                    Ok(socket) => {
+                        attempts.spawn(async move { (address, socket.connect(address).await) });
+                    }
+                    Err(error) => failed = Some(Err(error)),
+                }
+            }
+            loop {
+                let joined = if waiting.len() > 0 && attempts.len() < at_once {
+                    match timeout(self.happy_eyeballs.delay, attempts.join_next()).await {
+                        Ok(joined) => joined,
+                        // The next one begins.
+                        Err(_) => break,
+                    }
+                } else {
+                    attempts.join_next().await
+                };
+                match joined {
+                    Some(Ok((address, Ok(tcp)))) => return Ok((address, Ok(tcp))),
+                    Some(Ok((address, Err(error)))) => failed = Some(Ok((address, Err(error)))),
+                    Some(Err(_)) | None => {}
+                }
+                if waiting.len() > 0 {
+                    break;
+                }
+                if attempts.is_empty() {
+                    let none = || ConnectError::Resolve {
+                        name: String::new(),
+                        source: io::ErrorKind::NotFound.into(),
+                    };
+                    return failed.unwrap_or_else(|| Err(none()));
+                }
+            }
         }
     }
-    Err(failed
-        .unwrap_or(ConnectError::Resolve { name: String::new(), source: io::ErrorKind::NotFound.into() }))
+
+    /// A socket that is ready to connect to `address`.
+    fn start(&self, address: SocketAddr) -> Result<TcpSocket, ConnectError> {
+        let failed = |source| ConnectError::Connect { address, source };
+        let socket = if self.options.multipath {
+            let socket = stream_socket(&self.options, address).map_err(failed)?;
+            socket.set_nonblocking(true).map_err(failed)?;
+            TcpSocket::from_std_stream(socket.into())
+        } else if address.is_ipv4() {
+            TcpSocket::new_v4().map_err(failed)?
+        } else {
+            TcpSocket::new_v6().map_err(failed)?
+        };
+        if *self.options != SocketOptions::default() {
+            direct(&self.options, &socket)?;
+            // What is refused has been told at the start.
+            let _ = tune(&self.options, &socket, Purpose::Connect);
+        }
+        if let Some(source) = self.source(address)? {
+            socket.bind(source).map_err(|error| ConnectError::Source { from: source.ip(), error })?;
+        }
+        Ok(socket)
+    }
+
+    /// What a socket that goes to `address` is bound to.
+    fn source(&self, address: SocketAddr) -> Result<Option<SocketAddr>, ConnectError> {
+        match self.send_through {
+            Some(from) if from.is_ipv4() != address.is_ipv4() => {
+                Err(ConnectError::Family { from, address: address.ip() })
+            }
+            from => Ok(from.map(|source| SocketAddr::new(source, 0))),
+        }
+    }
 }
 
-/// The pause before the next address is tried as well (RFC 8305 section 8).
-const NEXT_ATTEMPT: Duration = Duration::from_millis(250);
-
 /// The families in turn, in the resolver's order otherwise (RFC 8305 section 4).
-fn interleaved(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
+fn in_turn(addresses: &[SocketAddr], wanted: HappyEyeballs) -> Vec<SocketAddr> {
     let Some(first) = addresses.first() else { return Vec::new() };
-    let (mut same, mut other): (Vec<_>, Vec<_>) =
-        addresses.iter().copied().partition(|address| address.is_ipv4() == first.is_ipv4());
-    same.reverse();
-    other.reverse();
+    let v4_first = wanted.first.map_or(first.is_ipv4(), |family| family == Family::V4);
+    let (one, other): (Vec<_>, Vec<_>) =
+        addresses.iter().copied().partition(|address| address.is_ipv4() == v4_first);
+    let run = usize::try_from(wanted.interleave.get()).unwrap_or(usize::MAX);
+    let (mut one, mut other) = (one.chunks(run), other.chunks(run));
     let mut out = Vec::with_capacity(addresses.len());
-    while let Some(address) = same.pop() {
-        out.push(address);
-        out.extend(other.pop());
+    loop {
+        let (a, b) = (one.next(), other.next());
+        out.extend(a.into_iter().chain(b).flatten().copied());
+        if a.is_none() && b.is_none() {
+            return out;
+        }
     }
-    other.reverse();
-    out.extend(other);
-    out
 }

@@ -7,6 +7,7 @@ mod connect;
 mod dial;
 mod forwarded;
 mod heartbeat;
+pub mod options;
 mod plain;
 pub mod proxy_protocol;
 mod socket;
@@ -18,7 +19,7 @@ pub use accept::{
 pub use certificates::{client_config, server_config, server_name};
 pub use channel::{CLOSE_LINGER, Channel, ChannelEnd, HandshakeError, Incoming};
 pub use connect::{ConnectError, Connector, HANDSHAKE_TIMEOUT, TlsDial};
-pub use dial::Dialer;
+pub use dial::{Dialer, Through};
 pub use forwarded::{Told, Trust};
 pub use plain::Plain;
 pub use socket::Socket;

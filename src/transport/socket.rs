@@ -4,7 +4,10 @@ use std::{
     io::{self, IoSlice, IoSliceMut, Read as _},
     net::SocketAddr,
     pin::Pin,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -16,6 +19,9 @@ use tokio::{
     net::{TcpStream, UnixStream},
 };
 
+use wsray_config::KeepAlive;
+
+use super::options::keep_alive;
 use crate::stream::Batch;
 
 /// A connected stream socket, TCP or unix.
@@ -34,14 +40,48 @@ enum Kind {
         resets: AtomicBool,
     },
     Unix(UnixStream),
+    Pair(Box<End>),
 }
 
-/// The same for both kinds.
+/// One end of a pair inside the process, where a cut can be told from an end.
+#[derive(Debug)]
+struct End {
+    unix: UnixStream,
+    /// Closing it is a cut: see [`Socket::reset_unless_complete`].
+    resets: AtomicBool,
+    /// Tells the other end that this one was cut.
+    cut: Arc<AtomicBool>,
+    /// Whether the other end was cut.
+    was_cut: Arc<AtomicBool>,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        // Before the descriptor closes, so that who reads the end knows already.
+        self.cut.store(self.resets.load(Ordering::Relaxed), Ordering::Release);
+    }
+}
+
+/// The same for all kinds.
 macro_rules! on_stream {
-    ($socket:expr, $stream:ident => $do:expr) => {
-        match $socket {
+    (&mut $socket:expr, $stream:ident => $do:expr) => {
+        match &mut $socket {
             Kind::Tcp { tcp: $stream, .. } => $do,
             Kind::Unix($stream) => $do,
+            Kind::Pair(end) => {
+                let $stream = &mut end.unix;
+                $do
+            }
+        }
+    };
+    (&$socket:expr, $stream:ident => $do:expr) => {
+        match &$socket {
+            Kind::Tcp { tcp: $stream, .. } => $do,
+            Kind::Unix($stream) => $do,
+            Kind::Pair(end) => {
+                let $stream = &end.unix;
+                $do
+            }
         }
     };
 }
@@ -52,8 +92,16 @@ impl Socket {
     /// # Errors
     /// When the socket is gone already.
     pub fn new(tcp: TcpStream) -> io::Result<Self> {
+        Self::with_probes(tcp, KeepAlive::default())
+    }
+
+    /// The same with other probes.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn with_probes(tcp: TcpStream, probes: KeepAlive) -> io::Result<Self> {
         tcp.set_nodelay(true)?;
-        SockRef::from(&tcp).set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(KEEPALIVE_IDLE))?;
+        keep_alive(&SockRef::from(&tcp), probes)?;
         Ok(Self(Kind::Tcp { tcp, resets: AtomicBool::new(false) }))
     }
 
@@ -62,13 +110,18 @@ impl Socket {
         Self(Kind::Unix(unix))
     }
 
-    /// Two sockets connected with each other, inside the process.
+    /// Two sockets connected with each other, inside the process. Each sees a cut of the other as a reset.
     ///
     /// # Errors
     /// When the process has no file descriptor left.
     pub fn pair() -> io::Result<(Self, Self)> {
         let (one, other) = UnixStream::pair()?;
-        Ok((Self::unix(one), Self::unix(other)))
+        let cuts = [Arc::<AtomicBool>::default(), Arc::default()];
+        let end = |unix, cut: &Arc<AtomicBool>, was_cut: &Arc<AtomicBool>| {
+            let (cut, was_cut) = (Arc::clone(cut), Arc::clone(was_cut));
+            Self(Kind::Pair(Box::new(End { unix, resets: AtomicBool::new(false), cut, was_cut })))
+        };
+        Ok((end(one, &cuts[0], &cuts[1]), end(other, &cuts[1], &cuts[0])))
     }
 
     /// Our own address; `None`: it is a unix socket.
@@ -78,7 +131,7 @@ impl Socket {
     pub fn local(&self) -> io::Result<Option<SocketAddr>> {
         match &self.0 {
             Kind::Tcp { tcp, .. } => tcp.local_addr().map(Some),
-            Kind::Unix(_) => Ok(None),
+            Kind::Unix(_) | Kind::Pair(_) => Ok(None),
         }
     }
 
@@ -128,10 +181,15 @@ impl Socket {
             stream.try_io(Interest::READABLE, || read(SockRef::from(stream)))
         });
         match (got, tried) {
+            (Some(0), _) if self.was_cut() => Err(io::ErrorKind::ConnectionReset.into()),
             (Some(read), _) => Ok(read),
             (None, Err(error)) => Err(error),
             (None, Ok(())) => Err(io::ErrorKind::WouldBlock.into()),
         }
+    }
+
+    fn was_cut(&self) -> bool {
+        matches!(&self.0, Kind::Pair(end) if end.was_cut.load(Ordering::Acquire))
     }
 
     /// Writes the batch until it is empty.
@@ -169,23 +227,31 @@ impl Socket {
         let _ = on_stream!(&self.0, stream => SockRef::from(stream).shutdown(std::net::Shutdown::Write));
     }
 
-    /// Whatever closes a TCP socket from here on resets it, be it a dropped task or the death of the process: the peer
+    /// Whatever closes a TCP socket or one of a pair from here on resets it, be it a dropped task or the death of the process: the peer
     /// cannot take what it got for the whole. Until [`Socket::close_cleanly`].
     pub fn reset_unless_complete(&self) {
-        if let Kind::Tcp { tcp, resets } = &self.0 {
-            // An error means that the connection is gone, which the reading side reports.
-            let _ = SockRef::from(tcp).set_linger(Some(Duration::ZERO));
-            resets.store(true, Ordering::Relaxed);
+        match &self.0 {
+            Kind::Tcp { tcp, resets } => {
+                // An error means that the connection is gone, which the reading side reports.
+                let _ = SockRef::from(tcp).set_linger(Some(Duration::ZERO));
+                resets.store(true, Ordering::Relaxed);
+            }
+            Kind::Pair(end) => end.resets.store(true, Ordering::Relaxed),
+            Kind::Unix(_) => {}
         }
     }
 
     /// The stream is complete: closing is an ordinary close.
     pub fn close_cleanly(&self) {
         // Called again and again while a goodbye is on its way, and for sockets that close so anyway.
-        if let Kind::Tcp { tcp, resets } = &self.0
-            && resets.swap(false, Ordering::Relaxed)
-        {
-            let _ = SockRef::from(tcp).set_linger(None);
+        match &self.0 {
+            Kind::Tcp { tcp, resets } => {
+                if resets.swap(false, Ordering::Relaxed) {
+                    let _ = SockRef::from(tcp).set_linger(None);
+                }
+            }
+            Kind::Pair(end) => end.resets.store(false, Ordering::Relaxed),
+            Kind::Unix(_) => {}
         }
     }
 
@@ -216,9 +282,6 @@ impl Socket {
     }
 }
 
-/// After this much silence the kernel asks whether the peer is still there.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(45);
-
 /// Pieces per write; a bulk batch has 16, a batch from a peer that sends 2 KiB chunks has 128.
 const SLICES: usize = 128;
 
@@ -231,6 +294,23 @@ mod tests {
     #[test]
     fn socket_takes_no_more_room_than_tcp_alone() {
         assert_eq!(size_of::<Socket>(), size_of::<(TcpStream, AtomicBool)>());
+    }
+
+    #[tokio::test]
+    async fn pair_shows_a_cut_as_a_reset_after_what_came_before_it() {
+        for complete in [false, true] {
+            let (mut one, other) = Socket::pair().unwrap();
+            one.write_all(b"half").await.unwrap();
+            one.reset_unless_complete();
+            if complete {
+                one.close_cleanly();
+            }
+            drop(one);
+            let mut read = Vec::new();
+            assert_eq!(other.read_some(&mut read, 64).await.unwrap(), 4);
+            let end = other.read_some(&mut read, 64).await.map_err(|error| error.kind());
+            assert_eq!(end, if complete { Ok(0) } else { Err(io::ErrorKind::ConnectionReset) });
+        }
     }
 
     #[tokio::test]

@@ -138,10 +138,10 @@ pub(crate) const OUTBOUND: &[Key] = &[
     key("settings", Read),
     key("streamSettings", Read),
     key("mux", Read),
-    key("sendThrough", Refused("remove it: the system chooses the address to send from")),
-    key("proxySettings", Refused("remove it, or chain by letting the other proxy connect through this one")),
-    key("domainStrategy", Refused("remove it: the system resolves the server's name")),
-    key("targetStrategy", Refused("remove it: the server resolves names")),
+    key("sendThrough", Read),
+    key("proxySettings", Read),
+    key("domainStrategy", Read),
+    key("targetStrategy", Read),
     key("wsSettings", Misplaced("move it into \"streamSettings\"")),
     key("tlsSettings", Misplaced("move it into \"streamSettings\"")),
     key("network", Misplaced("move it into \"streamSettings\"")),
@@ -153,6 +153,9 @@ pub(crate) const OUTBOUND: &[Key] = &[
     key("address", Misplaced("move it into \"settings\"")),
     key("port", Misplaced("move it into \"settings\"")),
 ];
+
+/// `proxySettings`
+pub(crate) const PROXY_SETTINGS: &[Key] = &[key("tag", Read), key("transportLayer", Read)];
 
 /// `mux`
 pub(crate) const MUX: &[Key] = &[
@@ -240,6 +243,7 @@ pub(crate) const ACCOUNT: &[Key] = &[key("user", Read), key("pass", Read)];
 /// `settings` of a freedom outbound.
 pub(crate) const FREEDOM: &[Key] = &[
     key("domainStrategy", Read),
+    key("targetStrategy", Read),
     key("redirect", Read),
     key("userLevel", Read),
     key("timeout", NoEffect("write \"connIdle\" in \"policy\"")),
@@ -376,32 +380,40 @@ pub(crate) const CERTIFICATE: &[Key] = &[
 pub(crate) const SOCKOPT: &[Key] = &[
     key("acceptProxyProtocol", Read),
     key("acceptProxyProtocolFrom", Read),
-    key("mark", Refused("remove it, or mark the program's traffic by its user or cgroup")),
-    key("tproxy", Refused("remove it, and set the proxy in the programs that use it")),
-    key("bindToDevice", Refused("remove it, or route by the system's own rules")),
-    key("interface", Refused("remove it, or route by the system's own rules")),
-    key("dialerProxy", Refused("remove it, or chain by letting the other proxy connect through this one")),
-    key("domainStrategy", Refused("remove it: the system resolves names")),
-    key("addressPortStrategy", Refused("write the server's address and port")),
-    key("V6Only", Refused("write the IPv6 address to listen on")),
     key("trustedXForwardedFor", Read),
-    key("tcpFastOpen", Without(NOTHING_TO_DO)),
-    key("tcpFastOpenQueueLength", Without(NOTHING_TO_DO)),
-    key("tcpKeepAliveInterval", Without(NOTHING_TO_DO)),
-    key("tcpKeepAliveIdle", Without(NOTHING_TO_DO)),
-    key("tcpUserTimeout", Without(NOTHING_TO_DO)),
-    key("tcpMaxSeg", Without(NOTHING_TO_DO)),
+    key("mark", Read),
+    key("bindToDevice", Read),
+    key("interface", Read),
+    key("tproxy", Read),
+    key("V6Only", Read),
+    key("tcpFastOpen", Read),
+    key("tcpKeepAliveIdle", Read),
+    key("tcpKeepAliveInterval", Read),
+    key("tcpUserTimeout", Read),
+    key("tcpMaxSeg", Read),
+    key("tcpCongestion", Read),
+    key("mptcp", Read),
+    key("tcpMptcp", Read),
+    key("rxBufSize", Read),
+    key("txBufSize", Read),
+    key("forceBufSize", Read),
+    key("domainStrategy", Read),
+    key("happyEyeballs", Read),
+    key("dialerProxy", Read),
+    key("addressPortStrategy", Refused("write the server's address and port")),
+    key("tcpFastOpenQueueLength", Without("the queue has a length of 1024")),
     key("tcpWindowClamp", Without(NOTHING_TO_DO)),
-    key("tcpcongestion", Without(NOTHING_TO_DO)),
     key("tcpNoDelay", Quiet),
-    key("rxBufSize", Without(NOTHING_TO_DO)),
-    key("txBufSize", Without(NOTHING_TO_DO)),
-    key("forceBufSize", Without(NOTHING_TO_DO)),
-    key("mptcp", Without(NOTHING_TO_DO)),
-    key("tcpMptcp", Without(NOTHING_TO_DO)),
-    key("happyEyeballs", Without(NOTHING_TO_DO)),
     key("penetrate", Without(NOTHING_TO_DO)),
     key("customSockopt", Without(NOTHING_TO_DO)),
+];
+
+/// `happyEyeballs`
+pub(crate) const HAPPY_EYEBALLS: &[Key] = &[
+    key("prioritizeIPv6", Read),
+    key("tryDelayMs", Read),
+    key("interleave", Read),
+    key("maxConcurrentTry", Read),
 ];
 
 /// `routing`

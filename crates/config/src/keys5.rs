@@ -186,9 +186,9 @@ pub(crate) const OUTBOUND: &[Key] = &[
     key("settings", Read),
     key("streamSettings", Read),
     key("mux", Read),
-    key("sendThrough", Refused("remove it: the system chooses the address to send from")),
-    key("proxySettings", Refused("remove it, or chain by letting the other proxy connect through this one")),
-    key("domainStrategy", Refused("remove it: the system resolves the server's name")),
+    key("sendThrough", Read),
+    key("proxySettings", Read),
+    key("domainStrategy", Read),
 ];
 
 /// `settings` of a vmess inbound.

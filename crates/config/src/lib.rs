@@ -8,6 +8,7 @@
 //! recognised, and that dialect's reader makes the model. Every value of the tree knows its place.
 
 mod diagnostic;
+mod dial;
 mod dialect;
 mod format;
 pub mod invariants;
@@ -28,12 +29,15 @@ mod v5;
 use std::fmt;
 
 pub use diagnostic::{Diagnostic, Place};
+pub use dial::{
+    BufferSizes, Dial, DomainStrategy, Families, Family, FastOpen, HappyEyeballs, KeepAlive, Otherwise,
+    SocketOptions, Through, Transparent,
+};
 pub use format::Format;
 pub use model::{
-    Account, Blackhole, Config, DomainStrategy, Freedom, HttpInbound, Inbound, InboundProtocol, Level,
-    Listen, ListenAt, Log, LogTarget, Outbound, OutboundProtocol, Padding, Policy, Ports, Redirect,
-    SocksInbound, SocksUdp, Timeouts, UnixAddress, VmessInbound, VmessOutUser, VmessOutbound, VmessServer,
-    VmessUser,
+    Account, Blackhole, Config, Freedom, HttpInbound, Inbound, InboundProtocol, Level, Listen, ListenAt, Log,
+    LogTarget, Outbound, OutboundProtocol, Padding, Policy, Ports, Redirect, SocksInbound, SocksUdp,
+    Timeouts, UnixAddress, VmessInbound, VmessOutUser, VmessOutbound, VmessServer, VmessUser,
 };
 pub use nearest::nearest;
 pub use routing::{Condition, IpGroup, Placed, Routing, Rule, Sniffing};

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, net::IpAddr, num::NonZeroU16, time::Durati
 
 use wsray_vmess::{Address, SecurityChoice, UserId};
 
-use crate::{ClientStream, PemSource, Place, Routing, ServerStream, Sniffing};
+use crate::{ClientStream, Dial, PemSource, Place, Routing, ServerStream, Sniffing, SocketOptions};
 
 /// A whole configuration.
 #[derive(Clone, Debug)]
@@ -107,6 +107,8 @@ pub struct Inbound {
     pub listen: Listen,
     /// What is overheard of its sessions; `None`: nothing.
     pub sniffing: Option<Sniffing>,
+    /// What is set on its sockets.
+    pub socket: SocketOptions,
     /// What it speaks.
     pub protocol: InboundProtocol,
 }
@@ -315,6 +317,8 @@ pub struct Outbound {
     pub place: Place,
     /// Its name in rules.
     pub tag: Option<String>,
+    /// How it connects.
+    pub dial: Dial,
     /// What it does.
     pub protocol: OutboundProtocol,
 }
@@ -375,26 +379,10 @@ pub struct VmessOutUser {
 /// Connects to the target itself.
 #[derive(Clone, Debug, Default)]
 pub struct Freedom {
-    /// Which of a domain's addresses to use.
-    pub domain_strategy: DomainStrategy,
     /// Where every session goes instead of its own target.
     pub redirect: Option<Redirect>,
     /// `userLevel`: the level in [`Policy`].
     pub level: u32,
-}
-
-/// How freedom turns a domain into an address, always by the system's resolver.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum DomainStrategy {
-    /// Any address, found while connecting.
-    #[default]
-    AsIs,
-    /// Any address, found before connecting.
-    UseIp,
-    /// IPv4 only.
-    UseIpv4,
-    /// IPv6 only.
-    UseIpv6,
 }
 
 /// The `redirect` of freedom, `host:port` in which either half may be missing.

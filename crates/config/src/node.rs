@@ -227,6 +227,10 @@ impl<'a> Node<'a> {
         matches!(&self.tree.value, Value::Number(number) if number.starts_with('-'))
     }
 
+    pub(crate) fn is_number(&self) -> bool {
+        matches!(self.tree.value, Value::Number(_))
+    }
+
     pub(crate) fn is_list(&self) -> bool {
         matches!(self.tree.value, Value::List(_))
     }

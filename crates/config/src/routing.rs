@@ -64,7 +64,7 @@ pub struct IpGroup {
 }
 
 /// A value with the place where it is written, for complaints that come when a file is read.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placed<T> {
     /// Where.
     pub place: Place,

@@ -3,6 +3,7 @@
 //! Every function reads all parts of its object before it gives up on one, so that all errors are told at
 //! once.
 
+mod dial;
 mod front;
 mod inbound;
 mod outbound;
@@ -10,6 +11,7 @@ pub(crate) mod routing;
 pub(crate) mod rule;
 pub(crate) mod settings;
 mod sniffing;
+mod sockopt;
 mod stream;
 mod tls;
 pub(crate) mod values;
@@ -18,7 +20,7 @@ mod ws;
 use std::{collections::HashMap, net::IpAddr};
 
 use crate::{
-    Config, Diagnostic, DomainStrategy, Freedom, Inbound, InboundProtocol, ListenAt, Outbound,
+    Config, Diagnostic, Dial, DomainStrategy, Freedom, Inbound, InboundProtocol, ListenAt, Outbound,
     OutboundProtocol, Ports, keys, keys5,
     node::{Dialect, Node, Parsed, Reported},
     object::Object,
@@ -43,6 +45,10 @@ pub(crate) fn document(root: &Node<'_>) -> Parsed<Config> {
     let transport = transport.unwrap_or_default(); // A complaint about it has been made.
     let inbounds = all_inbounds(&document, transport.as_ref());
     let outbounds = all_outbounds(&document, transport.as_ref());
+    let outbounds = outbounds.and_then(|mut outbounds| {
+        dial::link(root.reader, &mut outbounds)?;
+        Ok(outbounds)
+    });
     let tags = routing::Tags { inbounds: inbounds.as_deref().ok(), outbounds: outbounds.as_deref().ok() };
     let routing = routing::routing(&document, &tags);
     let (inbounds, mut outbounds) = (inbounds?, outbounds?);
@@ -163,10 +169,7 @@ fn dns(document: &Object<'_>, outbounds: &[Outbound]) -> Parsed<()> {
     let Some(dns) = document.find("dns").filter(|dns| !dns.is_off()) else {
         return Ok(());
     };
-    let resolves = |outbound: &&Outbound| match &outbound.protocol {
-        OutboundProtocol::Freedom(freedom) => freedom.domain_strategy != DomainStrategy::AsIs,
-        _ => false,
-    };
+    let resolves = |outbound: &&Outbound| outbound.dial.domain_strategy != DomainStrategy::AsIs;
     if let Some(outbound) = outbounds.iter().find(resolves) {
         return Err(dns.refuse(
             format!(
@@ -202,6 +205,6 @@ fn implicit_freedom(root: &Node<'_>, inbounds: &[Inbound], outbounds: &mut Vec<O
         "to say so yourself, add \"outbounds\": [{ \"protocol\": \"freedom\" }]",
     );
     let protocol = OutboundProtocol::Freedom(Freedom::default());
-    outbounds.push(Outbound { place: root.place(), tag: None, protocol });
+    outbounds.push(Outbound { place: root.place(), tag: None, dial: Dial::default(), protocol });
     Ok(true)
 }

@@ -5,8 +5,9 @@
 use std::time::Duration;
 
 use wsray_config::{
-    Blackhole, Condition, Config, DomainStrategy, InboundProtocol, Level, ListenAt, LogTarget, Options,
-    OutboundProtocol, Padding, PemSource, ProxyProtocol, Rule, Source, UnixAddress, load,
+    Blackhole, Condition, Config, Dial, DomainStrategy, Families, Family, FastOpen, InboundProtocol,
+    KeepAlive, Level, ListenAt, LogTarget, Options, Otherwise, OutboundProtocol, Padding, PemSource,
+    ProxyProtocol, Rule, SocketOptions, Source, Transparent, UnixAddress, load,
 };
 use wsray_route::Destination;
 use wsray_vmess::SecurityChoice;
@@ -358,7 +359,8 @@ fn freedom_and_blackhole_are_read() {
       { "protocol": "blackhole", "settings": { "response": { "type": "http" } } } ] }"#;
     let config = config(text);
     let OutboundProtocol::Freedom(freedom) = &config.outbounds[0].protocol else { panic!("not freedom") };
-    assert_eq!(freedom.domain_strategy, DomainStrategy::UseIpv4);
+    let only_v4 = DomainStrategy::Lookup { families: Families::OnlyV4, otherwise: Otherwise::AsIs };
+    assert_eq!(config.outbounds[0].dial.domain_strategy, only_v4);
     let redirect = freedom.redirect.clone().unwrap();
     assert_eq!(
         (redirect.address.unwrap().to_string().as_str(), redirect.port.unwrap().get()),
@@ -374,6 +376,137 @@ fn freedom_and_blackhole_are_read() {
         config.outbounds[3].protocol,
         OutboundProtocol::Blackhole(Blackhole { http_response: true })
     ));
+}
+
+fn dial(rest: &str) -> Dial {
+    let text = format!(
+        r#"{{ "outbounds": [{{ "protocol": "vmess", {rest},
+              "settings": {{ "address": "192.0.2.1", "port": 80, "id": "{ID}" }} }},
+              {{ "tag": "next", "protocol": "freedom" }}] }}"#
+    );
+    config(&text).outbounds.remove(0).dial
+}
+
+fn sockopt(options: &str) -> SocketOptions {
+    dial(&format!(r#""streamSettings": {{ "sockopt": {{ {options} }} }}"#)).socket
+}
+
+#[test]
+fn socket_options_are_read_in_the_spellings_of_v2ray_and_xray() {
+    let nothing = sockopt("");
+    assert_eq!(SocketOptions { place: None, ..nothing }, SocketOptions::default());
+    assert_eq!(sockopt(r#""mark": 255"#).mark.unwrap().get(), 255);
+    assert_eq!(sockopt(r#""mark": 0"#).mark, None);
+    for key in ["bindToDevice", "interface"] {
+        assert_eq!(sockopt(&format!(r#""{key}": "eth0""#)).device.as_deref(), Some("eth0"));
+    }
+    // V2Ray's three states, Xray's length of the queue.
+    for (value, expected) in [
+        ("true", Some(FastOpen::On)),
+        ("false", Some(FastOpen::Off)),
+        ("256", Some(FastOpen::On)),
+        ("0", None),
+        ("-1", Some(FastOpen::Off)),
+    ] {
+        assert_eq!(sockopt(&format!(r#""tcpFastOpen": {value}"#)).fast_open, expected, "{value}");
+    }
+    for key in ["mptcp", "tcpMptcp"] {
+        assert!(sockopt(&format!(r#""{key}": true"#)).multipath);
+    }
+    let seconds = |seconds| Some(Duration::from_secs(seconds));
+    let kept = sockopt(r#""tcpKeepAliveIdle": 100, "tcpKeepAliveInterval": 20"#).keep_alive;
+    assert_eq!(kept, KeepAlive::On { idle: seconds(100), interval: seconds(20) });
+    assert_eq!(sockopt(r#""tcpKeepAliveInterval": 0"#).keep_alive, KeepAlive::default());
+    assert_eq!(sockopt(r#""tcpKeepAliveInterval": -1"#).keep_alive, KeepAlive::Off);
+    assert_eq!(sockopt(r#""tcpcongestion": "bbr""#).congestion.as_deref(), Some("bbr"));
+    assert_eq!(sockopt(r#""tcpUserTimeout": 10000"#).user_timeout, seconds(10));
+    assert_eq!(sockopt(r#""tcpMaxSeg": 1440"#).max_segment, Some(1440));
+    assert!(sockopt(r#""v6only": true"#).only_v6);
+    let buffers = sockopt(r#""rxBufSize": 65536, "txBufSize": 0, "forceBufSize": true"#).buffers;
+    assert_eq!((buffers.receive, buffers.send, buffers.beyond_limit), (Some(65536), None, true));
+    assert_eq!(sockopt(r#""tproxy": "TProxy""#).transparent, Transparent::Tproxy);
+    assert_eq!(sockopt(r#""tproxy": "redirect""#).transparent, Transparent::Redirect);
+}
+
+#[test]
+fn domain_strategies_have_the_meanings_of_their_names() {
+    use Families::{Any, OnlyV4, OnlyV6, PreferV4, PreferV6};
+    use Otherwise::{AsIs, Fail};
+    assert_eq!(dial(r#""domainStrategy": "AsIs""#).domain_strategy, DomainStrategy::AsIs);
+    for (name, families, otherwise) in [
+        ("UseIP", Any, AsIs),
+        ("use_ip", Any, AsIs),
+        ("UseIPv4", OnlyV4, AsIs),
+        ("use_ip4", OnlyV4, AsIs),
+        ("UseIPv6", OnlyV6, AsIs),
+        ("UseIPv4v6", PreferV4, AsIs),
+        ("UseIPv6v4", PreferV6, AsIs),
+        ("ForceIP", Any, Fail),
+        ("ForceIPv4", OnlyV4, Fail),
+        ("ForceIPv6", OnlyV6, Fail),
+        ("ForceIPv4v6", PreferV4, Fail),
+        ("ForceIPv6v4", PreferV6, Fail),
+    ] {
+        let expected = DomainStrategy::Lookup { families, otherwise };
+        let of = |rest: &str| dial(&rest.replace("NAME", name));
+        // V2Ray 5's is for targets and servers, Xray's two for one each.
+        let both = of(r#""domainStrategy": "NAME""#);
+        assert_eq!((both.domain_strategy, both.target_strategy), (expected, expected), "{name}");
+        let target = of(r#""targetStrategy": "NAME""#);
+        assert_eq!(
+            (target.domain_strategy, target.target_strategy),
+            (DomainStrategy::AsIs, expected),
+            "{name}"
+        );
+        let server = of(r#""streamSettings": { "sockopt": { "domainStrategy": "NAME" } }"#);
+        assert_eq!(
+            (server.domain_strategy, server.target_strategy),
+            (expected, DomainStrategy::AsIs),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn an_outbound_is_sent_from_an_address_and_through_another_outbound() {
+    assert_eq!(dial(r#""sendThrough": "192.0.2.7""#).send_through.unwrap().to_string(), "192.0.2.7");
+    assert_eq!(dial(r#""sendThrough": "0.0.0.0""#).send_through, None);
+    let eyeballs = dial(
+        r#""streamSettings": { "sockopt": { "happyEyeballs": {
+            "prioritizeIPv6": true, "tryDelayMs": 300, "interleave": 2, "maxConcurrentTry": 3 } } }"#,
+    )
+    .happy_eyeballs;
+    assert_eq!((eyeballs.first, eyeballs.delay), (Some(Family::V6), Duration::from_millis(300)));
+    assert_eq!((eyeballs.interleave.get(), eyeballs.at_once.get()), (2, 3));
+    for rest in [
+        r#""proxySettings": { "tag": "next" }"#,
+        r#""proxySettings": { "tag": "next", "transportLayer": true }"#,
+        r#""streamSettings": { "sockopt": { "dialerProxy": "next" } }"#,
+    ] {
+        assert_eq!(dial(rest).through.unwrap().outbound, 1, "{rest}");
+    }
+}
+
+#[test]
+fn a_chain_keeps_websocket_only_if_it_is_told_to() {
+    let ws = |rest: &str| {
+        let text = format!(
+            r#"{{ "outbounds": [{{ "protocol": "vmess", {rest},
+                  "settings": {{ "address": "192.0.2.1", "port": 80, "id": "{ID}" }} }},
+                  {{ "tag": "next", "protocol": "freedom" }}] }}"#
+        );
+        match config(&text).outbounds.remove(0).protocol {
+            OutboundProtocol::Vmess(vmess) => (vmess.stream.tls.is_some(), vmess.stream.ws.is_some()),
+            other => panic!("not vmess: {other:?}"),
+        }
+    };
+    let stream = r#""streamSettings": { "network": "ws", "security": "tls" }"#;
+    assert_eq!(ws(&format!(r#"{stream}, "proxySettings": {{ "tag": "next" }}"#)), (true, false));
+    let kept = r#""proxySettings": { "tag": "next", "transportLayer": true }"#;
+    assert_eq!(ws(&format!("{stream}, {kept}")), (true, true));
+    let dialer =
+        r#""streamSettings": { "network": "ws", "security": "tls", "sockopt": { "dialerProxy": "next" } }"#;
+    assert_eq!(ws(dialer), (true, true));
 }
 
 #[test]

@@ -8,8 +8,8 @@ use std::{
 
 use super::{sniffing, stream, values};
 use crate::{
-    Account, Diagnostic, HttpInbound, Inbound, InboundProtocol, Listen, ListenAt, SocksInbound, SocksUdp,
-    VmessInbound, VmessUser, keys, keys5,
+    Account, Diagnostic, HttpInbound, Inbound, InboundProtocol, Listen, ListenAt, SocketOptions,
+    SocksInbound, SocksUdp, VmessInbound, VmessUser, keys, keys5,
     node::{Dialect, Node, Parsed, Reported},
     object::Object,
     v5,
@@ -46,20 +46,15 @@ pub(super) fn inbound<'a>(
     let tag = object.text("tag", "a tag");
     let listen = listen(&object, spare_port);
     let protocol = protocol(&object, transport, listen.as_ref().ok());
-    Ok(Inbound {
-        place: node.place(),
-        tag: tag?.map(str::to_owned),
-        listen: listen?,
-        sniffing: sniffing?,
-        protocol: protocol?,
-    })
+    let (tag, listen, sniffing, (protocol, socket)) = (tag?, listen?, sniffing?, protocol?);
+    Ok(Inbound { place: node.place(), tag: tag.map(str::to_owned), listen, sniffing, socket, protocol })
 }
 
 fn protocol<'a>(
     object: &Object<'a>,
     transport: Option<&Object<'a>>,
     listen: Option<&Listen>,
-) -> Parsed<InboundProtocol> {
+) -> Parsed<(InboundProtocol, SocketOptions)> {
     let Some(node) = object.find("protocol") else {
         return Err(object.missing("protocol", "write \"protocol\": \"vmess\" (or socks, http)"));
     };
@@ -68,21 +63,22 @@ fn protocol<'a>(
         "vmess" => {
             let stream = stream::server(object, transport);
             let mut inbound = vmess(object)?;
-            inbound.stream = stream?;
-            Ok(InboundProtocol::Vmess(inbound))
+            let (stream, socket) = stream?;
+            inbound.stream = stream;
+            Ok((InboundProtocol::Vmess(inbound), socket))
         }
         local @ ("socks" | "mixed") => {
-            let plain = stream::refuse_for_local(object, transport);
+            let plain = stream::plain_server(object, transport);
             let inbound = socks(object)?;
             warn_open(object, listen, inbound.accounts.is_empty());
             let protocol = if local == "mixed" { InboundProtocol::Mixed } else { InboundProtocol::Socks };
-            plain.map(|()| protocol(inbound))
+            plain.map(|socket| (protocol(inbound), socket))
         }
         "http" => {
-            let plain = stream::refuse_for_local(object, transport);
+            let plain = stream::plain_server(object, transport);
             let inbound = http(object)?;
             warn_open(object, listen, inbound.accounts.is_empty());
-            plain.map(|()| InboundProtocol::Http(inbound))
+            plain.map(|socket| (InboundProtocol::Http(inbound), socket))
         }
         _ => Err(PROTOCOLS.unknown(&node, name)),
     }

@@ -3,12 +3,13 @@
 use wsray_vmess::SecurityChoice;
 
 use super::{
+    dial,
     inbound::{alter_id, level},
     stream, values,
 };
 use crate::{
-    Blackhole, DomainStrategy, Freedom, Outbound, OutboundProtocol, Redirect, VmessOutUser, VmessOutbound,
-    VmessServer, keys, keys5,
+    Blackhole, Dial, DomainStrategy, FastOpen, Freedom, Outbound, OutboundProtocol, Redirect, VmessOutUser,
+    VmessOutbound, VmessServer, keys, keys5,
     node::{Dialect, Node, Parsed},
     object::Object,
     v5,
@@ -40,7 +41,7 @@ pub(super) fn outbound<'a>(node: &Node<'a>, transport: Option<&Object<'a>>) -> P
     let object = node.object(node.either(keys::OUTBOUND, keys5::OUTBOUND))?;
     let mux = object.find("mux").map_or(Ok(None), |mux| shared(&mux));
     let tag = object.text("tag", "a tag");
-    let mut protocol = protocol(&object, transport)?;
+    let (mut protocol, dial) = protocol(&object, transport)?;
     let mux = mux?;
     match (&mut protocol, mux, object.find("mux")) {
         (OutboundProtocol::Vmess(vmess), ..) => vmess.mux = mux,
@@ -49,7 +50,7 @@ pub(super) fn outbound<'a>(node: &Node<'a>, transport: Option<&Object<'a>>) -> P
         }
         _ => {}
     }
-    Ok(Outbound { place: node.place(), tag: tag?.map(str::to_owned), protocol })
+    Ok(Outbound { place: node.place(), tag: tag?.map(str::to_owned), dial, protocol })
 }
 
 /// How many sessions share a connection, if any do. A negative concurrency switches mux off for good and 0 stands for
@@ -70,7 +71,7 @@ fn shared(mux: &Node<'_>) -> Parsed<Option<u16>> {
 /// How many sessions share a connection where only `enabled` is written.
 const DEFAULT_CONCURRENCY: u16 = 8;
 
-fn protocol<'a>(object: &Object<'a>, transport: Option<&Object<'a>>) -> Parsed<OutboundProtocol> {
+fn protocol<'a>(object: &Object<'a>, transport: Option<&Object<'a>>) -> Parsed<(OutboundProtocol, Dial)> {
     let Some(node) = object.find("protocol") else {
         return Err(object.missing("protocol", "write \"protocol\": \"vmess\" (or freedom, blackhole)"));
     };
@@ -79,16 +80,29 @@ fn protocol<'a>(object: &Object<'a>, transport: Option<&Object<'a>>) -> Parsed<O
         "vmess" => {
             let servers = servers(object);
             let stream = stream::client(object, transport, servers.as_deref().unwrap_or_default());
-            let vmess = VmessOutbound { servers: servers?, stream: stream?, mux: None };
+            let (stream, dial) = stream?;
+            let vmess = VmessOutbound { servers: servers?, stream, mux: None };
             warn_unprotected(object, &vmess);
-            Ok(OutboundProtocol::Vmess(vmess))
+            Ok((OutboundProtocol::Vmess(vmess), dial))
         }
         "freedom" => {
-            let plain = stream::refuse_for_local(object, None);
-            let freedom = freedom(object)?;
-            plain.map(|()| OutboundProtocol::Freedom(freedom))
+            let dial = stream::plain_client(object);
+            let (freedom, strategy) = freedom(object)?;
+            let mut dial = dial?;
+            if dial.socket.fast_open.take() == Some(FastOpen::On) {
+                object.node.warn(
+                    "\"tcpFastOpen\" has no effect on freedom: a target that speaks first would never be reached",
+                    "remove it",
+                );
+            }
+            // The target is what it connects to.
+            let target = std::mem::take(&mut dial.target_strategy);
+            if let Some(wanted) = [strategy, target].into_iter().find(|one| *one != DomainStrategy::AsIs) {
+                dial.domain_strategy = wanted;
+            }
+            Ok((OutboundProtocol::Freedom(freedom), dial))
         }
-        "blackhole" => blackhole(object).map(OutboundProtocol::Blackhole),
+        "blackhole" => Ok((OutboundProtocol::Blackhole(blackhole(object)?), Dial::default())),
         "direct" => Err(node.expected("an outbound protocol", "write \"freedom\"")),
         "block" | "reject" => Err(node.expected("an outbound protocol", "write \"blackhole\"")),
         _ => Err(PROTOCOLS.unknown(&node, name)),
@@ -210,42 +224,21 @@ fn warn_unprotected(outbound: &Object<'_>, vmess: &VmessOutbound) {
     }
 }
 
-fn freedom(outbound: &Object<'_>) -> Parsed<Freedom> {
-    let Some(settings) = outbound.find("settings") else { return Ok(Freedom::default()) };
+fn freedom(outbound: &Object<'_>) -> Parsed<(Freedom, DomainStrategy)> {
+    let Some(settings) = outbound.find("settings") else {
+        return Ok((Freedom::default(), DomainStrategy::AsIs));
+    };
     if settings.dialect == Dialect::V5 {
-        return v5::freedom(&settings);
+        return Ok((v5::freedom(&settings)?, DomainStrategy::AsIs));
     }
     let settings = settings.object(keys::FREEDOM)?;
-    let domain_strategy =
-        settings.find("domainStrategy").map_or(Ok(DomainStrategy::AsIs), |node| domain_strategy(&node));
+    let strategies = ["targetStrategy", "domainStrategy"]
+        .map(|key| settings.find(key).map_or(Ok(DomainStrategy::AsIs), |node| dial::strategy(&node)));
     let redirect = settings.find("redirect").map(|node| redirect(&node)).transpose();
     let level = level(&settings, "userLevel");
-    Ok(Freedom { domain_strategy: domain_strategy?, redirect: redirect?.flatten(), level: level? })
-}
-
-fn domain_strategy(node: &Node<'_>) -> Parsed<DomainStrategy> {
-    const STRATEGIES: values::Names = values::Names {
-        what: "a domain strategy",
-        known: &["AsIs", "UseIP", "UseIPv4", "UseIPv6"],
-        foreign: &[
-            "UseIPv4v6",
-            "UseIPv6v4",
-            "ForceIP",
-            "ForceIPv4",
-            "ForceIPv6",
-            "ForceIPv4v6",
-            "ForceIPv6v4",
-        ],
-        foreign_help: "write one of: AsIs, UseIP, UseIPv4, UseIPv6",
-    };
-    let name = node.text(STRATEGIES.what)?;
-    match name.to_ascii_lowercase().as_str() {
-        "" | "asis" => Ok(DomainStrategy::AsIs),
-        "useip" | "use_ip" => Ok(DomainStrategy::UseIp),
-        "useipv4" | "useip4" | "use_ipv4" | "use_ip4" => Ok(DomainStrategy::UseIpv4),
-        "useipv6" | "useip6" | "use_ipv6" | "use_ip6" => Ok(DomainStrategy::UseIpv6),
-        _ => Err(STRATEGIES.unknown(node, name)),
-    }
+    let strategies = strategies.into_iter().collect::<Parsed<Vec<_>>>()?;
+    let strategy = strategies.into_iter().find(|strategy| *strategy != DomainStrategy::AsIs);
+    Ok((Freedom { redirect: redirect?.flatten(), level: level? }, strategy.unwrap_or_default()))
 }
 
 /// `host:port`, `host:0` (the target's own port) or `:port` (the target's own host).

@@ -1,11 +1,12 @@
 //! `streamSettings`: which network, TLS or not, and the socket's options.
 
 use super::{
+    dial::{Transport, dial},
     front::{self, proxy_protocol},
-    tls, values, ws,
+    sockopt, tls, values, ws,
 };
 use crate::{
-    ClientStream, ProxyProtocol, ServerStream, VmessServer, dialect, keys, keys5,
+    ClientStream, Dial, ProxyProtocol, ServerStream, SocketOptions, VmessServer, dialect, keys, keys5,
     node::{Dialect, Node, Parsed},
     object::Object,
 };
@@ -61,12 +62,17 @@ struct Stream<'a> {
 }
 
 /// The stream of a vmess inbound.
-pub(super) fn server<'a>(inbound: &Object<'a>, transport: Option<&Object<'a>>) -> Parsed<ServerStream> {
+pub(super) fn server<'a>(
+    inbound: &Object<'a>,
+    transport: Option<&Object<'a>>,
+) -> Parsed<(ServerStream, SocketOptions)> {
     let Some(stream) = read(inbound, transport)? else {
         let tcp = shared_tcp(transport)?;
         let accept_proxy_protocol = senders(proxy_protocol(tcp.as_ref())?);
-        return Ok(ServerStream { accept_proxy_protocol, ..ServerStream::default() });
+        let stream = ServerStream { accept_proxy_protocol, ..ServerStream::default() };
+        return Ok((stream, SocketOptions::default()));
     };
+    let socket = listening(stream.sockopt.as_ref());
     let tls = stream
         .tls
         .as_ref()
@@ -96,11 +102,22 @@ pub(super) fn server<'a>(inbound: &Object<'a>, transport: Option<&Object<'a>>) -
         }
     };
     on_socket?;
-    Ok(ServerStream {
+    let stream = ServerStream {
         tls: tls.transpose()?,
         ws: ws.transpose()?.map(Box::new),
         accept_proxy_protocol: accept?,
-    })
+    };
+    Ok((stream, socket?))
+}
+
+/// `sockopt` of an inbound.
+fn listening(sockopt: Option<&Object<'_>>) -> Parsed<SocketOptions> {
+    const FOR_OUTBOUNDS: [&str; 3] = ["dialerProxy", "domainStrategy", "happyEyeballs"];
+    let unused = FOR_OUTBOUNDS.iter().filter_map(|key| sockopt?.find(key));
+    for node in unused.filter(|node| !node.is_off()) {
+        node.warn("this has no effect on an inbound", "write it in an outbound, or remove it");
+    }
+    sockopt::options(sockopt)
 }
 
 /// The stream of a vmess outbound to `servers`.
@@ -108,11 +125,12 @@ pub(super) fn client<'a>(
     outbound: &Object<'a>,
     transport: Option<&Object<'a>>,
     servers: &[VmessServer],
-) -> Parsed<ClientStream> {
+) -> Parsed<(ClientStream, Dial)> {
     let Some(stream) = read(outbound, transport)? else {
         refuse_proxy_protocol(shared_tcp(transport)?.as_ref())?;
-        return Ok(ClientStream::default());
+        return Ok((ClientStream::default(), dial(outbound, None)?.0));
     };
+    let dial = dial(outbound, stream.sockopt.as_ref());
     let is_ws = stream.network == Network::Ws;
     warn_of_trust(stream.sockopt.as_ref());
     let tls = stream.tls.as_ref().map(|security| tls::client(&stream.object, security, is_ws, servers));
@@ -120,13 +138,35 @@ pub(super) fn client<'a>(
     let on_tcp = refuse_proxy_protocol(stream.tcp.as_ref());
     refuse_proxy_protocol(stream.sockopt.as_ref())?;
     on_tcp?;
-    Ok(ClientStream { tls: tls.transpose()?, ws: ws.transpose()? })
+    let (tls, mut ws, (dial, transport)) = (tls.transpose()?, ws.transpose()?, dial?);
+    if transport == Transport::TlsOnly && ws.take().is_some() {
+        stream.object.node.warn(
+            "\"network\" has no effect: with \"proxySettings\" V2Ray leaves WebSocket out",
+            "write \"transportLayer\": true in \"proxySettings\", which keeps it",
+        );
+    }
+    Ok((ClientStream { tls, ws }, dial))
 }
 
-/// Checks the `streamSettings` of something that uses plain TCP.
-pub(super) fn refuse_for_local<'a>(object: &Object<'a>, transport: Option<&Object<'a>>) -> Parsed<()> {
+/// Reads the `streamSettings` of an inbound that uses plain TCP.
+pub(super) fn plain_server<'a>(
+    inbound: &Object<'a>,
+    transport: Option<&Object<'a>>,
+) -> Parsed<SocketOptions> {
+    let sockopt = plain(inbound, transport)?;
+    listening(sockopt.as_ref())
+}
+
+/// Reads the `streamSettings` of an outbound that uses plain TCP.
+pub(super) fn plain_client(outbound: &Object<'_>) -> Parsed<Dial> {
+    let sockopt = plain(outbound, None)?;
+    Ok(dial(outbound, sockopt.as_ref())?.0)
+}
+
+/// The `sockopt` of something that uses plain TCP.
+fn plain<'a>(object: &Object<'a>, transport: Option<&Object<'a>>) -> Parsed<Option<Object<'a>>> {
     let Some(stream) = read(object, transport)? else {
-        return refuse_to_accept(shared_tcp(transport)?.as_ref());
+        return refuse_to_accept(shared_tcp(transport)?.as_ref()).map(|()| None);
     };
     if stream.network == Network::Ws || stream.tls.is_some() {
         return Err(stream
@@ -136,7 +176,8 @@ pub(super) fn refuse_for_local<'a>(object: &Object<'a>, transport: Option<&Objec
     }
     refuse_to_accept(stream.tcp.as_ref())?;
     warn_of_trust(stream.sockopt.as_ref());
-    refuse_to_accept(stream.sockopt.as_ref())
+    refuse_to_accept(stream.sockopt.as_ref())?;
+    Ok(stream.sockopt)
 }
 
 /// Only an inbound with WebSocket gets to see headers.
