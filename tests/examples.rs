@@ -36,6 +36,7 @@ fn copy() -> PathBuf {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     fs::write(to.join("cert.pem"), made.cert.pem()).unwrap();
     fs::write(to.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    fs::write(to.join("both.pem"), made.cert.pem() + &made.signing_key.serialize_pem()).unwrap();
     to
 }
 
@@ -102,7 +103,7 @@ fn every_pair_of_examples_carries_traffic() {
         };
         let _server = wsray(&directory, &server);
         let _front = match client.as_str() {
-            "nginx-client.json" | "example-5-client.json" => {
+            "front-end-client.json" | "example-5-client.json" => {
                 let mut command = Command::new(peer("nginx"));
                 command.args(["-p", ".", "-e", "stderr", "-c", "nginx.conf"]);
                 Some(program("nginx", command, &directory, &[12447]))
@@ -111,6 +112,11 @@ fn every_pair_of_examples_carries_traffic() {
                 let mut command = Command::new(peer("haproxy"));
                 command.args(["-db", "-f", "haproxy.cfg"]);
                 Some(program("haproxy", command, &directory, &[12449]))
+            }
+            "passthrough-client.json" => {
+                let mut command = Command::new(peer("haproxy"));
+                command.args(["-db", "-f", "haproxy-sni.cfg"]);
+                Some(program("haproxy", command, &directory, &[12451]))
             }
             _ => None,
         };

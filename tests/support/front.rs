@@ -1,12 +1,206 @@
-//! Front ends: nginx with the block of the documents, `HAProxy` with the PROXY protocol.
+//! Front ends: those of `examples/` as their files stand there, and smaller ones that tests change.
 
-use std::process::Command;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use super::{
     certificate, free_port,
-    node::{Node, peer},
+    node::{Node, missing, peer},
     temporary_directory,
 };
+
+/// A front end of `examples/`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Example {
+    Nginx,
+    NginxStream,
+    Caddy,
+    Apache,
+    ApacheWstunnel,
+    HaproxyHttp,
+    HaproxySni,
+    /// TCP with the PROXY protocol, in version 2 as the file says.
+    HaproxyTcp,
+    /// The same in version 1.
+    HaproxyTcpV1,
+}
+
+impl Example {
+    fn program(self) -> &'static str {
+        match self {
+            Self::Nginx | Self::NginxStream => "nginx",
+            Self::Caddy => "caddy",
+            Self::Apache | Self::ApacheWstunnel => "apache",
+            Self::HaproxyHttp | Self::HaproxySni | Self::HaproxyTcp | Self::HaproxyTcpV1 => "haproxy",
+        }
+    }
+
+    fn file(self) -> &'static str {
+        match self {
+            Self::Nginx => "nginx.conf",
+            Self::NginxStream => "nginx-stream.conf",
+            Self::Caddy => "Caddyfile",
+            Self::Apache => "apache.conf",
+            Self::ApacheWstunnel => "apache-wstunnel.conf",
+            Self::HaproxyHttp => "haproxy-http.cfg",
+            Self::HaproxySni => "haproxy-sni.cfg",
+            Self::HaproxyTcp | Self::HaproxyTcpV1 => "haproxy.cfg",
+        }
+    }
+
+    /// The ports of the file: where it listens, and where wsray does.
+    fn ports(self) -> [&'static str; 2] {
+        match self {
+            Self::NginxStream | Self::HaproxySni => ["12451", "12452"],
+            Self::HaproxyTcp | Self::HaproxyTcpV1 => ["12449", "12450"],
+            _ => ["12447", "12448"],
+        }
+    }
+
+    /// Whether the server behind it does the TLS.
+    pub fn passes_tls_through(self) -> bool {
+        matches!(self, Self::NginxStream | Self::HaproxySni)
+    }
+
+    /// Whether nobody does TLS.
+    pub fn is_plain(self) -> bool {
+        matches!(self, Self::HaproxyTcp | Self::HaproxyTcpV1)
+    }
+
+    /// Whether it tells the client's address by the PROXY protocol.
+    pub fn sends_proxy_protocol(self) -> bool {
+        self.is_plain() || self.passes_tls_through()
+    }
+
+    /// Why it cannot be run.
+    pub fn missing(self) -> Option<String> {
+        missing(self.program())
+    }
+
+    /// Starts it in front of `backend`: its file with other ports, and with directories it may write to.
+    pub fn start(self, backend: u16) -> Running {
+        let directory = temporary_directory(self.file());
+        let files = certificate::files();
+        for (from, to) in
+            [(&files.certificate, "cert.pem"), (&files.key, "key.pem"), (&files.both, "both.pem")]
+        {
+            fs::copy(from, directory.join(to)).unwrap();
+        }
+        let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+        let port = free_port();
+        let mut text = fs::read_to_string(examples.join(self.file())).unwrap();
+        for (written, ours) in self.ports().into_iter().zip([port, backend]) {
+            assert!(text.contains(written), "{} does not name port {written}", self.file());
+            text = text.replace(written, &ours.to_string());
+        }
+        for other in ["11446", "11447", "12019"] {
+            text = text.replace(other, &free_port().to_string());
+        }
+        text = self.at_home(&text);
+        fs::write(directory.join(self.file()), text).unwrap();
+        let node = Some(self.run(&directory, port));
+        Running { example: self, directory, port, node }
+    }
+
+    /// The file as it must be where the program is not installed.
+    fn at_home(self, text: &str) -> String {
+        let peers = peer("any").parent().unwrap().parent().unwrap().canonicalize().unwrap();
+        let installed = format!("{}/debian/usr/lib/", peers.display());
+        let text = text.replace(" /usr/lib/", &format!(" {installed}"));
+        let user = |line: &'static str| if is_root() { line } else { "" };
+        match self {
+            Self::Nginx => {
+                let places = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
+                let places = places.map(|name| format!("{name}_temp_path {name};")).join(" ");
+                format!(
+                    "{}{}",
+                    user("user root;\n"),
+                    text.replacen("http {", &format!("http {{ {places}"), 1)
+                )
+            }
+            Self::NginxStream => format!("{}{text}", user("user root;\n")),
+            Self::Apache | Self::ApacheWstunnel => format!("{text}{}", user("User nobody\nGroup nogroup\n")),
+            Self::HaproxyTcpV1 => text.replace("send-proxy-v2", "send-proxy"),
+            _ => text,
+        }
+    }
+
+    fn command(self, directory: &Path) -> Command {
+        let mut command = Command::new(peer(self.program()));
+        match self.program() {
+            "nginx" => command.args(["-p", ".", "-e", "stderr", "-c", self.file()]),
+            "caddy" => command.args(["run", "--config", self.file(), "--adapter", "caddyfile"]),
+            "apache" => command.args(["-d", ".", "-f", self.file(), "-D", "FOREGROUND"]),
+            _ => command.args(["-W", "-db", "-f", self.file()]),
+        };
+        command.current_dir(directory).env("HOME", directory);
+        command
+    }
+
+    fn run(self, directory: &Path, port: u16) -> Node {
+        let log = temporary_directory(self.program());
+        Node::start_program(self.program(), self.command(directory), log, &[port])
+    }
+}
+
+/// A running front end of `examples/`; it stops in its own way when dropped, so that its workers do, too.
+#[derive(Debug)]
+pub struct Running {
+    example: Example,
+    directory: PathBuf,
+    pub port: u16,
+    node: Option<Node>,
+}
+
+impl Running {
+    /// Has it read its file again, as its operators do.
+    pub fn reload(&self) {
+        let node = self.node.as_ref().unwrap();
+        match self.example.program() {
+            "nginx" => node.signal("HUP"),
+            "apache" => node.signal("USR1"),
+            "caddy" => {
+                let mut command = Command::new(peer("caddy"));
+                command.args([
+                    "reload",
+                    "--force",
+                    "--config",
+                    self.example.file(),
+                    "--adapter",
+                    "caddyfile",
+                ]);
+                let output =
+                    command.current_dir(&self.directory).env("HOME", &self.directory).output().unwrap();
+                assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            }
+            _ => node.signal("USR2"),
+        }
+    }
+
+    pub fn restart(&mut self) {
+        self.stop();
+        self.node = Some(self.example.run(&self.directory, self.port));
+    }
+
+    fn stop(&mut self) {
+        if let Some(mut node) = self.node.take() {
+            node.signal("TERM");
+            node.wait(Duration::from_secs(5));
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.node.as_mut().is_some_and(Node::is_running) {
+            self.stop();
+        }
+    }
+}
 
 /// A running front end.
 #[derive(Debug)]
