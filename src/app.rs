@@ -21,8 +21,8 @@ use std::{
 use outbounds::{Way, Ways};
 use tokio::sync::watch;
 use wsray_config::{
-    ClientStream, Config, Diagnostic, Fallback, FallbackSite, ForwardedTrust, Heartbeat, InboundProtocol,
-    OutboundProtocol, ProxyProtocol, ServerStream,
+    ClientStream, Config, Diagnostic, Fallback, FallbackSite, ForwardedTrust, Heartbeat, InboundProtocol, Mux,
+    MuxPackets, OutboundProtocol, PacketEncoding, ProxyProtocol, ServerStream,
 };
 use wsray_route::IpSet;
 use wsray_vmess::{CmdKey, Replay, Target, Users};
@@ -40,11 +40,11 @@ use crate::{
         socks::{SocksInbound, SocksUdp},
         vmess::{UserName, VmessInbound},
     },
-    mux::{self, Quota},
+    mux,
     names::Names,
     observe::Log,
-    outbound::{Freedom, Outbound, OutboundKind, VmessOutbound, VmessServer, VmessUser},
-    session::Sniffing,
+    outbound::{Freedom, Outbound, OutboundKind, Packets, VmessOutbound, VmessServer, VmessUser},
+    session::{Mapping, Quota, Sniffing},
     site::Site,
     stream::Pool,
     transport::{
@@ -192,7 +192,13 @@ fn build_inbound(
 }
 
 fn build_socks(config: &wsray_config::SocksInbound, common: Common, pool: Arc<Pool>) -> SocksInbound {
-    let udp = config.udp.as_ref().map(|udp| SocksUdp { reply_address: udp.reply_address });
+    let udp = config.udp.as_ref().map(|udp| SocksUdp {
+        reply_address: udp.reply_address,
+        mapping: match udp.packet_encoding {
+            PacketEncoding::None => Mapping::PerTarget,
+            PacketEncoding::Packet => Mapping::PacketAddr,
+        },
+    });
     SocksInbound { common, accounts: accounts(&config.accounts), udp, pool }
 }
 
@@ -301,14 +307,20 @@ fn build_server(
     stream: &ClientStream,
     dialer: &Dialer,
     pool: &Arc<Pool>,
-    mux: Option<u16>,
+    mux: Mux,
 ) -> Result<VmessServer, Diagnostic> {
     let users = server.users.iter().map(|user| VmessUser {
         cmd_key: CmdKey::new(&user.id),
         security: user.security,
         authenticated_length: user.authenticated_length,
         end_mark: if user.no_end_mark { EndMark::Omitted } else { EndMark::Sent },
-        mux: mux.map(mux::Client::new),
+        mux: mux.sessions.map(mux::Client::new),
+        packets: match mux.packets {
+            MuxPackets::AsStreams => Packets::AsStreams,
+            MuxPackets::Separate => Packets::Separate,
+            MuxPackets::Xudp(most) => Packets::Xudp(mux::Client::new(most.get())),
+        },
+        udp_443: mux.udp_443,
     });
     Ok(VmessServer {
         connector: build_connector(server, stream, dialer, pool)?,

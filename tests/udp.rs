@@ -4,10 +4,13 @@
 
 mod support;
 
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+
+use serde_json::json;
 use support::{
     apps::{Association, Target},
     config::{Early, Link, Tls},
-    node::{Kind, Pair},
+    node::{Client, Kind, Pair, Server},
     origin::{UdpEcho, pattern},
     pairs,
 };
@@ -75,4 +78,196 @@ fn a_large_packet_passes_between_wsray_and_wsray() {
     let association = Association::open(client.socks).unwrap();
     let payload = pattern(9000, 1);
     assert!(association.round_trip(origin.address.into(), &payload).is_ok_and(|answer| answer == payload));
+}
+
+/// How packets to many targets travel, where one association has one source towards all of them.
+mod full_cone {
+    use super::{Encoding, Pair, skip_unless_here};
+    use crate::support::{
+        config::{Link, Tls},
+        node::Kind::{SingBox, Wsray},
+    };
+
+    macro_rules! encodings {
+        ($($name:ident: $client:expr => $server:expr, $encoding:expr;)+) => {
+            $(
+                mod $name {
+                    use super::*;
+
+                    const PAIR: Pair = Pair { client: $client, server: $server };
+
+                    #[test]
+                    fn all_targets_see_one_source_and_strangers_may_answer() {
+                        skip_unless_here!(PAIR);
+                        crate::all_targets_see_one_source_and_strangers_may_answer(PAIR, $encoding);
+                    }
+
+                    #[test]
+                    fn a_thousand_packets_come_back_from_several_targets() {
+                        skip_unless_here!(PAIR);
+                        crate::a_thousand_packets_come_back(PAIR, $encoding, &Link::default());
+                    }
+
+                    #[test]
+                    fn a_thousand_packets_come_back_over_tls() {
+                        skip_unless_here!(PAIR);
+                        crate::a_thousand_packets_come_back(PAIR, $encoding, &Link { tls: Tls::On, ..Link::default() });
+                    }
+                }
+            )+
+        };
+    }
+
+    encodings![
+        wsray_to_wsray_by_xudp: Wsray => Wsray, Encoding::Xudp;
+        wsray_to_wsray_by_packet_addr: Wsray => Wsray, Encoding::PacketAddr;
+        wsray_to_sing_box_by_xudp: Wsray => SingBox, Encoding::Xudp;
+        wsray_to_sing_box_by_packet_addr: Wsray => SingBox, Encoding::PacketAddr;
+        sing_box_to_wsray_by_xudp: SingBox => Wsray, Encoding::Xudp;
+        sing_box_to_wsray_by_packet_addr: SingBox => Wsray, Encoding::PacketAddr;
+    ];
+}
+
+/// The same where each target has a session of its own.
+mod a_session_each {
+    use super::{Encoding, Pair, skip_unless_here};
+    use crate::support::{
+        config::{Link, Tls},
+        node::Kind::{SingBox, V2Ray445, Wsray},
+    };
+
+    macro_rules! pairs {
+        ($($name:ident: $client:expr => $server:expr, $encoding:expr;)+) => {
+            $(
+                #[test]
+                fn $name() {
+                    let pair = Pair { client: $client, server: $server };
+                    skip_unless_here!(pair);
+                    for tls in [Tls::Off, Tls::On] {
+                        crate::a_thousand_packets_come_back(pair, $encoding, &Link { tls, ..Link::default() });
+                    }
+                }
+            )+
+        };
+    }
+
+    pairs![
+        a_thousand_packets_come_back_from_wsray_to_wsray: Wsray => Wsray, Encoding::None;
+        a_thousand_packets_come_back_from_wsray_to_sing_box: Wsray => SingBox, Encoding::None;
+        a_thousand_packets_come_back_from_wsray_to_v2ray: Wsray => V2Ray445, Encoding::None;
+        a_thousand_packets_come_back_from_sing_box_to_wsray: SingBox => Wsray, Encoding::None;
+        a_thousand_packets_come_back_from_v2ray_to_wsray: V2Ray445 => Wsray, Encoding::None;
+        a_thousand_packets_come_back_from_wsray_to_wsray_by_mux: Wsray => Wsray, Encoding::Mux;
+        a_thousand_packets_come_back_from_wsray_to_v2ray_by_mux: Wsray => V2Ray445, Encoding::Mux;
+        a_thousand_packets_come_back_from_v2ray_to_wsray_by_mux: V2Ray445 => Wsray, Encoding::Mux;
+    ];
+}
+
+macro_rules! skip_unless_here {
+    ($pair:expr) => {
+        if let Some(reason) = $pair.missing() {
+            crate::support::skip!(reason);
+        }
+    };
+}
+pub(crate) use skip_unless_here;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Encoding {
+    None,
+    Mux,
+    Xudp,
+    PacketAddr,
+}
+
+impl Encoding {
+    fn start(self, pair: Pair, link: &Link) -> (Server, Client) {
+        let server = Server::start(pair.server, link);
+        let client = Client::start_with(pair.client, link, server.port, |config| match (pair.client, self) {
+            (Kind::SingBox, Self::Xudp) => config["outbounds"][0]["packet_encoding"] = json!("xudp"),
+            (Kind::SingBox, Self::PacketAddr) => {
+                config["outbounds"][0]["packet_encoding"] = json!("packetaddr");
+            }
+            (_, Self::None) => {}
+            (_, Self::Mux) => config["outbounds"][0]["mux"] = json!({ "enabled": true }),
+            (_, Self::Xudp) => {
+                config["outbounds"][0]["mux"] =
+                    json!({ "enabled": true, "concurrency": -1, "xudpConcurrency": 1 });
+            }
+            (_, Self::PacketAddr) => {
+                config["inbounds"][0]["settings"]["packetEncoding"] = json!("Packet");
+            }
+        });
+        (server, client)
+    }
+}
+
+/// As a STUN server, it answers whom it sees.
+fn whom_it_sees(ip: IpAddr) -> SocketAddr {
+    let socket = UdpSocket::bind((ip, 0)).unwrap();
+    let address = socket.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 2048];
+        while let Ok((_, from)) = socket.recv_from(&mut buffer) {
+            drop(socket.send_to(from.to_string().as_bytes(), from));
+        }
+    });
+    address
+}
+
+fn all_targets_see_one_source_and_strangers_may_answer(pair: Pair, encoding: Encoding) {
+    let localhost = IpAddr::from([127, 0, 0, 1]);
+    let (_server, client) = encoding.start(pair, &Link::default());
+    let association = Association::open(client.socks).unwrap();
+    let mut seen = Vec::new();
+    for server in [whom_it_sees(localhost), whom_it_sees(localhost)] {
+        association.send(server.into(), b"who am I").unwrap();
+        let (answer, from) = association.receive().unwrap();
+        assert_eq!(from, server.to_string());
+        seen.push(String::from_utf8(answer).unwrap());
+    }
+    assert_eq!(seen[0], seen[1], "the two targets see the same source");
+    let stranger = UdpSocket::bind((localhost, 0)).unwrap();
+    let source: SocketAddr = seen[0].parse().unwrap();
+    stranger.send_to(b"from a stranger", source).unwrap();
+    let stranger = stranger.local_addr().unwrap().to_string();
+    assert_eq!(association.receive().unwrap(), (b"from a stranger".to_vec(), stranger));
+    let other = Association::open(client.socks).unwrap();
+    let server = whom_it_sees(localhost);
+    let answer = other.round_trip(server.into(), b"who am I").unwrap();
+    assert_ne!(String::from_utf8(answer).unwrap(), seen[0], "another association has another source");
+}
+
+fn a_thousand_packets_come_back(pair: Pair, encoding: Encoding, link: &Link) {
+    let (_server, client) = encoding.start(pair, link);
+    let association = Association::open(client.socks).unwrap();
+    let origins: Vec<_> = (0..3).map(|_| UdpEcho::start()).collect();
+    let v6 = UdpEcho::start_v6();
+    let mut targets: Vec<Target> = origins.iter().map(|origin| origin.address.into()).collect();
+    targets.push(v6.address.into());
+    // sing-box puts no names into packetaddr, and looks none up.
+    if (pair.client, encoding) != (Kind::SingBox, Encoding::PacketAddr) {
+        targets.push(Target::Name("localhost", origins[0].address.port()));
+    }
+    // The first way to a target is found while further packets wait.
+    for target in &targets {
+        assert_eq!(association.round_trip(*target, b"first").unwrap(), b"first", "{target}");
+    }
+    // V2Ray 4 carries no more than 2048 bytes with everything around them.
+    let large = if pair.has(Kind::V2Ray445) { 1900 } else { 8192 };
+    let sizes = (0..1000).map(|n| 1 + n * 7 % 1400).chain([large; 6]);
+    let packets: Vec<_> = sizes.zip(0..).map(|(size, seed)| pattern(size, seed)).collect();
+    for (chunk, first) in packets.chunks(16).zip((0..).step_by(16)) {
+        for (packet, n) in chunk.iter().zip(first..) {
+            association.send(targets[n % targets.len()], packet).unwrap();
+        }
+        let mut missing: Vec<_> = chunk.iter().collect();
+        while !missing.is_empty() {
+            let (answer, _) = association
+                .receive()
+                .unwrap_or_else(|error| panic!("{error}: {} of {} lost", missing.len(), chunk.len()));
+            let at = missing.iter().position(|packet| **packet == answer).expect("a packet that was sent");
+            missing.swap_remove(at);
+        }
+    }
 }

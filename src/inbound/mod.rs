@@ -16,7 +16,7 @@ use wsray_vmess::{Network, Target, UserId};
 use crate::{
     dispatch::Dispatcher,
     observe::{Access, Level, Outcome},
-    session::{Session, Sniffing, Source},
+    session::{Reach, Session, Sniffing, Source},
     transport::Socket,
 };
 
@@ -107,6 +107,8 @@ impl Common {
             idle_timeout: None,
             network,
             target,
+            reach: Reach::Target,
+            quota: None,
             sniffing: self.sniffing,
             overheard: None,
             said: None,

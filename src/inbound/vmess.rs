@@ -22,9 +22,9 @@ use wsray_vmess::{
 
 use super::{Common, Seat};
 use crate::{
-    mux::{Driver, Opened, Quota},
+    mux::{Driver, Opened},
     observe::Level,
-    session::Source,
+    session::{Mapping, Quota, Reach, Source},
     site::{Site, Visit, VisitError},
     stream::SMALL_BYTES,
     transport::{AcceptError, Accepted, Acceptor, Arrived, Channel, Rejected, Socket, Told, Visitor, Who},
@@ -149,7 +149,10 @@ impl VmessInbound {
             };
             let mut session = common.session(source, user.email.clone(), opened.network, opened.target);
             session.level = user.level;
-            session.idle_timeout = opened.is_xudp.then_some(XUDP_IDLE);
+            session.quota = Some(user.muxed.clone());
+            if opened.is_xudp {
+                session.reach = Reach::Any(Mapping::Shared);
+            }
             let dispatcher = Arc::clone(&common.dispatcher);
             running.spawn(async move {
                 dispatcher.run(session, Box::new(opened.stream)).await;
@@ -310,9 +313,6 @@ async fn drain(mut channel: Channel, deadline: Instant) {
     let flushed = poll_fn(|cx| channel.poll_flush(cx));
     let _ = timeout(GOODBYE, flushed).await;
 }
-
-/// How long the way to one target of an XUDP session is kept without packets: a socket knows many.
-const XUDP_IDLE: Duration = Duration::from_mins(1);
 
 /// How long the goodbye may take.
 const GOODBYE: Duration = Duration::from_secs(1);

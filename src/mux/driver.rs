@@ -13,9 +13,9 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 use wsray_vmess::{FrameReader, MuxEnd, MuxEvent, MuxHead, MuxId, MuxKind, Network, Step, Target};
 
 use super::{
-    CLIENT_IDLE, MAX_SESSIONS, MAX_XUDP_TARGETS, SERVER_IDLE, STALL_LIMIT,
-    hub::{Hub, Outgoing, Serial},
-    stream::{HALF_OPEN, MuxStream, keep_head},
+    CLIENT_IDLE, MAX_SESSIONS, SERVER_IDLE, STALL_LIMIT,
+    hub::{Hub, MuxSession, Outgoing, Packet, Serial},
+    stream::{Addressing, HALF_OPEN, MuxStream},
 };
 use crate::stream::{Batch, BoxEndpoint, Cut, Layout, Pool, Read};
 
@@ -44,9 +44,9 @@ pub struct Driver {
 pub struct Opened {
     /// Stream or packets.
     pub network: Network,
-    /// Where to.
+    /// Where to; of XUDP, where the first packet goes to.
     pub target: Target,
-    /// It carries the packets of an XUDP session to one of its targets.
+    /// Its packets go to many targets.
     pub is_xudp: bool,
     /// The session; dropping it refuses it.
     pub stream: MuxStream,
@@ -85,7 +85,7 @@ enum Current {
     Nowhere,
     Stream(Serial),
     /// A packet is collected until it is whole.
-    Packet(Serial, Vec<u8>),
+    Packet(Serial, Packet),
 }
 
 /// So many batches are read or written before other tasks have their turn.
@@ -242,77 +242,54 @@ impl Driver {
 
     fn begin(&mut self, head: MuxHead) -> Current {
         let MuxHead { id, kind, data } = head;
-        let to = match kind {
-            MuxKind::New { .. } if matches!(self.role, Role::Client) => None,
+        let (to, peer) = match kind {
+            MuxKind::New { .. } if matches!(self.role, Role::Client) => (None, None),
             MuxKind::New { network, target, global_id } => {
                 let is_xudp = network == Network::Udp && (id == XUDP || global_id.is_some());
                 self.hub.lock().supersede(id);
-                self.open(id, network, target, is_xudp)
+                (self.open(id, network, target, is_xudp), None)
             }
-            MuxKind::Keep { peer } => self.keep(id, peer),
+            MuxKind::Keep { peer } => (self.known(id), peer),
             MuxKind::End(end) => {
                 self.hub.lock().end_session(id, end);
-                None
+                (None, None)
             }
-            MuxKind::KeepAlive => None,
+            MuxKind::KeepAlive => (None, None),
         };
         match to {
-            Some((serial, Network::Tcp)) => Current::Stream(serial),
+            Some(MuxSession { serial, network: Network::Tcp }) => Current::Stream(serial),
             // A packet of the length told, which the peer has to send before it costs anything.
-            Some((serial, Network::Udp)) if data.is_some() => Current::Packet(serial, Vec::new()),
+            Some(MuxSession { serial, network: Network::Udp }) if data.is_some() => {
+                Current::Packet(serial, (peer, Vec::new()))
+            }
             _ => Current::Nowhere,
         }
     }
 
     /// Opens a flow, unless there are too many.
-    fn open(
-        &mut self,
-        id: MuxId,
-        network: Network,
-        target: Target,
-        is_xudp: bool,
-    ) -> Option<(Serial, Network)> {
+    fn open(&mut self, id: MuxId, network: Network, target: Target, is_xudp: bool) -> Option<MuxSession> {
         let Role::Server(give) = &mut self.role else { return None };
         let mut state = self.hub.lock();
         if state.flows.len() >= MAX_SESSIONS {
             state.answer_unknown(id, MuxEnd::Cut);
             return None;
         }
-        let serial = state.add(id, network, target.clone(), is_xudp);
+        let serial = state.add(id, network);
         drop(state);
-        let stream = MuxStream {
-            hub: Arc::clone(&self.hub),
-            serial,
-            network,
-            pool: Arc::clone(&self.pool),
-            below: self.layout,
-            opening: None,
-            head: keep_head(id, is_xudp.then(|| target.clone())),
-            half_open: Some(HALF_OPEN),
-        };
-        give(Opened { network, target, is_xudp, stream });
-        Some((serial, network))
+        let addressing = if is_xudp { Addressing::Each(target.clone()) } else { Addressing::None };
+        let stream = MuxStream::new(&self.hub, (id, serial), network, addressing, &self.pool, self.layout);
+        give(Opened { network, target, is_xudp, stream: stream.half_open(HALF_OPEN) });
+        Some(MuxSession { network, serial })
     }
 
-    /// The flow that a frame goes to. XUDP's packets open one for each target.
-    fn keep(&mut self, id: MuxId, peer: Option<Target>) -> Option<(Serial, Network)> {
+    /// The session that a frame goes to.
+    fn known(&self, id: MuxId) -> Option<MuxSession> {
         let mut state = self.hub.lock();
-        let Some(session) = state.sessions.get(&id) else {
+        let session = state.sessions.get(&id).copied();
+        if session.is_none() {
             state.answer_unknown(id, MuxEnd::Complete);
-            return None;
-        };
-        let Some(peer) = peer.filter(|_| session.addressed) else {
-            return session.flows.first().map(|(_, serial)| (*serial, session.network));
-        };
-        if let Some((_, serial)) = session.flows.iter().find(|(target, _)| *target == peer) {
-            return Some((*serial, Network::Udp));
         }
-        if session.flows.len() >= MAX_XUDP_TARGETS {
-            let oldest = session.flows[0].1;
-            state.cut(oldest);
-        }
-        drop(state);
-        self.open(id, Network::Udp, peer, true)
+        session
     }
 
     fn data(&mut self, data: &[u8], left: usize) {
@@ -320,7 +297,7 @@ impl Driver {
             Current::Nowhere => {}
             Current::Stream(serial) => self.hub.lock().deliver(*serial, data),
             Current::Packet(serial, packet) => {
-                packet.extend_from_slice(data);
+                packet.1.extend_from_slice(data);
                 if left == 0 {
                     self.hub.lock().deliver_packet(*serial, std::mem::take(packet));
                 }

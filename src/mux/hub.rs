@@ -49,14 +49,13 @@ pub(super) struct State {
     pub(super) last_id: MuxId,
 }
 
-/// One session of the wire; XUDP's has a flow for each target.
+/// One session of the wire.
+#[derive(Clone, Copy)]
 pub(super) struct MuxSession {
     /// Stream or packets.
     pub(super) network: Network,
-    /// Its packets carry addresses.
-    pub(super) addressed: bool,
-    /// The oldest first.
-    pub(super) flows: Vec<(Target, Serial)>,
+    /// The session of ours.
+    pub(super) serial: Serial,
 }
 
 /// One session of ours.
@@ -73,8 +72,6 @@ pub(super) struct Flow {
     said_end: bool,
     /// We gave it up: nothing is told to the peer any more, and its owner sees a cut.
     broken: bool,
-    /// One of XUDP's: the session on the wire goes on without it.
-    addressed: bool,
     /// How many batches wait to be sent.
     queued: usize,
     waker: Option<Waker>,
@@ -83,8 +80,11 @@ pub(super) struct Flow {
 /// What the peer sent and nobody has read.
 enum Incoming {
     Stream(VecDeque<u8>),
-    Packets(VecDeque<Vec<u8>>),
+    Packets(VecDeque<Packet>),
 }
+
+/// A packet, and whom it names (XUDP).
+pub(super) type Packet = (Option<Target>, Vec<u8>);
 
 /// What waits to be sent.
 pub(super) enum Outgoing {
@@ -99,7 +99,7 @@ const MAX_ANSWERS: usize = 1024;
 
 impl State {
     /// A flow for frames of `id`.
-    pub(super) fn add(&mut self, id: MuxId, network: Network, target: Target, addressed: bool) -> Serial {
+    pub(super) fn add(&mut self, id: MuxId, network: Network) -> Serial {
         self.last_serial += 1;
         let serial = self.last_serial;
         let incoming = match network {
@@ -114,27 +114,18 @@ impl State {
             ended: None,
             said_end: false,
             broken: false,
-            addressed,
             queued: 0,
             waker: None,
         };
         self.flows.insert(serial, flow);
-        let new = || MuxSession { network, addressed, flows: Vec::new() };
-        self.sessions.entry(id).or_insert_with(new).flows.push((target, serial));
+        self.sessions.insert(id, MuxSession { network, serial });
         serial
     }
 
-    /// The peer's frames of `id` mean nothing any more; its flows end so.
+    /// The peer's frames of `id` mean nothing any more; its flow ends so.
     pub(super) fn end_session(&mut self, id: MuxId, end: MuxEnd) {
         let Some(session) = self.sessions.remove(&id) else { return };
-        for (_, serial) in session.flows {
-            self.end_flow(serial, end);
-        }
-    }
-
-    /// The peer sends nothing more to this flow.
-    pub(super) fn end_flow(&mut self, serial: Serial, end: MuxEnd) {
-        if let Some(flow) = self.flows.get_mut(&serial) {
+        if let Some(flow) = self.flows.get_mut(&session.serial) {
             flow.ended = flow.ended.or(Some(end));
             flow.wake();
         }
@@ -183,12 +174,8 @@ impl State {
 
     /// Takes a flow out of its session on the wire.
     fn forget(&mut self, id: MuxId, serial: Serial) {
-        if let Some(session) = self.sessions.get_mut(&id) {
-            session.flows.retain(|(_, known)| *known != serial);
-            // An XUDP session without flows lives on: its next packet opens one.
-            if session.flows.is_empty() && !session.addressed {
-                self.sessions.remove(&id);
-            }
+        if self.sessions.get(&id).is_some_and(|session| session.serial == serial) {
+            self.sessions.remove(&id);
         }
     }
 
@@ -201,16 +188,14 @@ impl State {
         self.wake_driver();
     }
 
-    /// Tells the peer that we send nothing more, once. XUDP's session goes on when a flow of it ends.
+    /// Tells the peer that we send nothing more, once.
     pub(super) fn say_end(&mut self, serial: Serial, end: MuxEnd) {
         let Some(flow) = self.flows.get_mut(&serial) else { return };
         if std::mem::replace(&mut flow.said_end, true) {
             return;
         }
         let id = flow.id;
-        if !flow.addressed {
-            self.send_head(&MuxHead { id, kind: MuxKind::End(end), data: None });
-        }
+        self.send_head(&MuxHead { id, kind: MuxKind::End(end), data: None });
     }
 
     /// Answers a frame of a session that is not there.
@@ -281,7 +266,7 @@ impl State {
     }
 
     /// A packet for a flow; lost if too much waits already.
-    pub(super) fn deliver_packet(&mut self, serial: Serial, packet: Vec<u8>) {
+    pub(super) fn deliver_packet(&mut self, serial: Serial, (peer, packet): Packet) {
         let room = self.buffered < CONNECTION_BUFFER;
         let Some(flow) = self.flows.get_mut(&serial) else { return };
         if let (Incoming::Packets(packets), None, false) = (&mut flow.incoming, flow.ended, flow.broken)
@@ -291,7 +276,7 @@ impl State {
         {
             flow.buffered += packet.len();
             self.buffered += packet.len();
-            packets.push_back(packet);
+            packets.push_back((peer, packet));
             flow.wake();
         }
     }
@@ -326,11 +311,11 @@ impl State {
     }
 
     /// The flow's next packet, if it has at most `room` bytes.
-    pub(super) fn take_packet(&mut self, serial: Serial, room: usize) -> Option<Vec<u8>> {
+    pub(super) fn take_packet(&mut self, serial: Serial, room: usize) -> Option<Packet> {
         let flow = self.flows.get_mut(&serial)?;
         let Incoming::Packets(packets) = &mut flow.incoming else { return None };
-        let packet = packets.pop_front_if(|packet| packet.len() <= room)?;
-        self.took(serial, packet.len());
+        let packet = packets.pop_front_if(|(_, packet)| packet.len() <= room)?;
+        self.took(serial, packet.1.len());
         Some(packet)
     }
 

@@ -13,21 +13,16 @@
 mod client;
 mod driver;
 mod hub;
-mod quota;
 mod stream;
 
-pub use client::{Client, Connection};
+pub use client::{Client, Connection, Making, Place, Waiting, Wanted};
 pub use driver::{Driver, MuxEnding, Opened};
-pub use quota::{Quota, Seat};
 pub use stream::MuxStream;
 
 use std::time::Duration;
 
 /// The most sessions that are open at a time on a connection.
 pub const MAX_SESSIONS: usize = 256;
-
-/// The most targets that the packets of one XUDP session go to; the one opened first makes room.
-pub const MAX_XUDP_TARGETS: usize = 64;
 
 /// What a session's reader may leave unread before nobody's bytes are read any more, in bytes.
 pub const SESSION_BUFFER: usize = 256 * 1024;

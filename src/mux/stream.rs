@@ -16,24 +16,41 @@ use crate::stream::{Batch, Cut, Endpoint, LARGE_BYTES, Layout, Pool, Read};
 
 /// One session of a connection. Dropped before it is finished, it is cut.
 pub struct MuxStream {
-    pub(super) hub: Arc<Hub>,
-    pub(super) serial: Serial,
-    pub(super) network: Network,
-    pub(super) pool: Arc<Pool>,
+    hub: Arc<Hub>,
+    id: MuxId,
+    serial: Serial,
+    network: Network,
+    pool: Arc<Pool>,
     /// How the connection wants what it is given.
-    pub(super) below: Layout,
+    below: Layout,
     /// The head of the first frame of a session that we open.
-    pub(super) opening: Option<MuxHead>,
+    opening: Option<MuxHead>,
     /// The head of our frames, with a length of data that is filled in.
-    pub(super) head: Vec<u8>,
-    pub(super) half_open: Option<Duration>,
+    head: Vec<u8>,
+    addressing: Addressing,
+    half_open: Option<Duration>,
 }
 
-/// The head of frames of `id` that carry data, from `peer` if that is told.
-pub(super) fn keep_head(id: MuxId, peer: Option<Target>) -> Vec<u8> {
-    let mut head = Vec::new();
-    MuxHead { id, kind: MuxKind::Keep { peer }, data: Some(0) }.encode(&mut head);
-    head
+/// Whether each packet names its peer.
+pub(super) enum Addressing {
+    /// None does: all have the session's target.
+    None,
+    /// XUDP: those that name nobody have this one.
+    Each(Target),
+}
+
+/// The longest head of a frame with a packet: a meta with a name of 255 bytes and a global id, between two lengths.
+const LONGEST_HEAD: usize = 2 + 5 + 259 + 8 + 2;
+
+/// The head of frames of `id` that carry data, from or to `peer` if that is told.
+fn keep_head(id: MuxId, peer: Option<Target>) -> Vec<u8> {
+    head_of(&MuxHead { id, kind: MuxKind::Keep { peer }, data: Some(0) })
+}
+
+fn head_of(head: &MuxHead) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    head.encode(&mut bytes);
+    bytes
 }
 
 /// An answer of a client after the end of what we send: a client that does not say that it has ended too is not
@@ -44,6 +61,40 @@ const GONE: Cut = Cut::Unfinished("the connection that it shared with others is 
 const CUT: Cut = Cut::Unfinished("the peer cut it");
 
 impl MuxStream {
+    pub(super) fn new(
+        hub: &Arc<Hub>,
+        (id, serial): (MuxId, Serial),
+        network: Network,
+        addressing: Addressing,
+        pool: &Arc<Pool>,
+        below: Layout,
+    ) -> Self {
+        Self {
+            hub: Arc::clone(hub),
+            id,
+            serial,
+            network,
+            pool: Arc::clone(pool),
+            below,
+            opening: None,
+            head: keep_head(id, None),
+            addressing,
+            half_open: None,
+        }
+    }
+
+    /// It is we who open it: this is its first frame.
+    pub(super) fn opening(mut self, head: MuxHead) -> Self {
+        self.opening = Some(head);
+        self
+    }
+
+    /// Its peer may not understand that we have ended, and is waited for so long.
+    pub(super) fn half_open(mut self, limit: Duration) -> Self {
+        self.half_open = Some(limit);
+        self
+    }
+
     /// Opens the session at the peer, if it is not open yet, without anything to say.
     pub fn open_silently(&mut self) {
         if let Some(opening) = self.opening.take() {
@@ -54,9 +105,25 @@ impl MuxStream {
     /// The head of a first frame with data, their length to be filled in.
     fn opening_head(&self) -> Option<Vec<u8>> {
         let opening = self.opening.clone()?;
-        let mut head = Vec::new();
-        MuxHead { data: Some(0), ..opening }.encode(&mut head);
-        Some(head)
+        Some(head_of(&MuxHead { data: Some(0), ..opening }))
+    }
+
+    /// The head of a packet to or from `peer`: of the first one, that opens the session.
+    fn head_for(&mut self, peer: Option<Target>) -> Vec<u8> {
+        let Addressing::Each(target) = &self.addressing else {
+            let opening = self.opening_head();
+            self.opening = None;
+            return opening.unwrap_or_else(|| self.head.clone());
+        };
+        let peer = peer.unwrap_or_else(|| target.clone());
+        match self.opening.take() {
+            Some(MuxHead { id, kind: MuxKind::New { network, global_id, .. }, .. }) => head_of(&MuxHead {
+                id,
+                kind: MuxKind::New { network, target: peer, global_id },
+                data: Some(0),
+            }),
+            _ => keep_head(self.id, Some(peer)),
+        }
     }
 
     /// Packets laid out for the other side; `None` when there are none.
@@ -64,10 +131,15 @@ impl MuxStream {
         let mut batch = self.pool.batch(LARGE_BYTES);
         let mut at = 0;
         let mut state = self.hub.lock();
-        while let Some(packet) = state.take_packet(self.serial, PACKET_ROOM - at) {
-            batch.bytes()[at..at + packet.len()].copy_from_slice(&packet);
-            batch.push(at..at + packet.len());
-            at += packet.len();
+        for _ in 0..PACKETS_AT_ONCE {
+            let Some((peer, packet)) = state.take_packet(self.serial, PACKET_ROOM - at) else { break };
+            let range = at..at + packet.len();
+            at = range.end;
+            batch.bytes()[range.clone()].copy_from_slice(&packet);
+            match &self.addressing {
+                Addressing::None => batch.push(range),
+                Addressing::Each(target) => batch.push_packet(range, peer.unwrap_or_else(|| target.clone())),
+            }
         }
         drop(state);
         Some(batch.packets_laid_out(layout)).filter(|batch| !batch.is_empty())
@@ -88,10 +160,14 @@ impl MuxStream {
 
 /// What a batch may hold in packets, so that their heads and tails fit as well.
 const PACKET_ROOM: usize = 128 * 1024;
+const PACKETS_AT_ONCE: usize = 256;
 
 impl Endpoint for MuxStream {
     fn layout(&self) -> Layout {
-        let head = self.opening_head().map_or(self.head.len(), |opening| opening.len());
+        let head = match self.addressing {
+            Addressing::None => self.opening_head().map_or(self.head.len(), |opening| opening.len()),
+            Addressing::Each(_) => LONGEST_HEAD,
+        };
         let payload = self.below.payload.saturating_sub(head);
         Layout {
             head: self.below.head + head,
@@ -134,11 +210,16 @@ impl Endpoint for MuxStream {
     }
 
     fn send(&mut self, mut batch: Batch) -> Result<(), Cut> {
+        let mut peers = batch.take_peers().into_iter();
         let (bytes, ranges) = batch.parts();
         for range in ranges {
-            let opening = self.opening_head();
-            self.opening = None;
-            let head = opening.as_ref().unwrap_or(&self.head);
+            let named;
+            let head = if self.opening.is_none() && matches!(self.addressing, Addressing::None) {
+                &self.head
+            } else {
+                named = self.head_for(peers.next());
+                &named
+            };
             let length = u16::try_from(range.len()).unwrap_or(u16::MAX).to_be_bytes();
             let start = range.start - head.len();
             bytes[start..range.start].copy_from_slice(head);

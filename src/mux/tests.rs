@@ -321,25 +321,74 @@ fn packet(status: u8, port: u8, data: u8) -> Vec<u8> {
     vec![0, 12, 0, 0, status, 1, 2, 0, port, 1, 127, 0, 0, 1, 0, 1, data]
 }
 
+/// What the session reads next, packet by packet, each with its peer.
+async fn read_packets(session: &mut Opened) -> Vec<(Vec<u8>, String)> {
+    let stream: &mut dyn Endpoint = &mut session.stream;
+    let layout = Layout { head: 20, payload: 60_000, tail: 5 };
+    match timeout(Duration::from_millis(100), stream.read(layout)).await.expect("a packet").unwrap() {
+        Read::Data(batch) => {
+            let shown = |(packet, peer): (&[u8], Option<&wsray_vmess::Target>)| {
+                (packet.to_vec(), peer.map_or_else(String::new, ToString::to_string))
+            };
+            batch.packets().map(shown).collect()
+        }
+        Read::End => Vec::new(),
+    }
+}
+
 #[tokio::test(start_paused = true)]
-async fn xudp_has_a_session_for_each_target_and_tells_who_answers() {
+async fn xudp_is_one_session_whose_packets_name_their_peers() {
     let running = Running::start();
-    let packets = [packet(1, 53, b'a'), packet(2, 54, b'b'), packet(2, 53, b'c')].concat();
+    let packets = [packet(1, 53, b'a'), packet(2, 54, b'b'), keep(0, b"c")].concat();
     running.receive(&packets).await;
-    let (mut first, mut second) = (running.session(), running.session());
-    assert_eq!((first.network, first.is_xudp), (Network::Udp, true));
-    assert_eq!(read(&mut first).await.unwrap().unwrap(), b"ac");
-    assert_eq!(second.target.to_string(), "127.0.0.1:54");
-    assert_eq!(read(&mut second).await.unwrap().unwrap(), b"b");
-    running.say(&mut second, b"B").await;
+    let mut session = running.session();
+    assert_eq!((session.network, session.is_xudp), (Network::Udp, true));
+    assert_eq!(session.target.to_string(), "127.0.0.1:53");
+    let named = |packet: &[u8], peer: &str| (packet.to_vec(), peer.to_owned());
+    // A packet that names nobody is for the session's target.
+    let expected = [named(b"a", "127.0.0.1:53"), named(b"b", "127.0.0.1:54"), named(b"c", "127.0.0.1:53")];
+    assert_eq!(read_packets(&mut session).await, expected);
+    let stream: &mut dyn Endpoint = &mut session.stream;
+    let mut answers = running.pool.batch(1000);
+    let head = stream.layout().head;
+    answers.bytes()[head..head + 2].copy_from_slice(b"BA");
+    answers.push_packet(head..head + 1, "127.0.0.1:54".parse::<std::net::SocketAddr>().unwrap().into());
+    stream.flush().await.unwrap();
+    stream.send(answers).unwrap();
     assert_eq!(running.sent().await, packet(2, 54, b'B'));
-    // One target's end is not the session's.
-    drop(second);
-    running.receive(&packet(2, 54, b'd')).await;
-    assert_eq!(read(&mut running.session()).await.unwrap().unwrap(), b"d");
-    assert_eq!(running.sent().await, b"");
     running.receive(&end(0)).await;
-    assert!(read(&mut first).await.unwrap().is_none());
+    assert_eq!(read_packets(&mut session).await, []);
+    drop(session);
+    assert_eq!(running.sent().await, cut(0));
+    assert!(running.opened.lock().unwrap().is_empty(), "one session, however many targets");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_opens_xudp_with_its_first_packets_target_and_global_id() {
+    let (wire, pool) = (Arc::<Mutex<Wire>>::default(), Pool::new());
+    let below: BoxEndpoint = Box::new(Below(Arc::clone(&wire), Arc::clone(&pool)));
+    let (driver, connection) = Connection::new(below, Arc::clone(&pool));
+    tokio::spawn(driver.run());
+    let client = Client::new(8);
+    let first = "127.0.0.1:53".parse::<std::net::SocketAddr>().unwrap();
+    let global_id = Some(*b"whoever!");
+    let wanted = Wanted { network: Network::Udp, target: first.into(), global_id };
+    let Place::Make(making) = client.place(&wanted) else { panic!("nothing is made yet") };
+    let mut stream = client.made(&making, connection, &wanted).unwrap();
+    let endpoint: &mut dyn Endpoint = &mut stream;
+    let mut packets = pool.batch(2000);
+    let head = endpoint.layout().head;
+    packets.bytes()[head] = b'a';
+    packets.push_packet(head..head + 1, first.into());
+    packets.bytes()[2 * head + 1] = b'b';
+    let name = wsray_vmess::Target { address: "a.test".parse().unwrap(), port: 54 };
+    packets.push_packet(2 * head + 1..2 * head + 2, name);
+    endpoint.flush().await.unwrap();
+    endpoint.send(packets).unwrap();
+    sleep(Duration::from_millis(1)).await;
+    let new = b"\0\x14\0\x01\x01\x01\x02\0\x35\x01\x7f\0\0\x01whoever!\0\x01a";
+    let keep = b"\0\x0f\0\x01\x02\x01\x02\0\x36\x02\x06a.test\0\x01b";
+    assert_eq!(wire.lock().unwrap().sent, [&new[..], keep].concat());
 }
 
 #[tokio::test(start_paused = true)]

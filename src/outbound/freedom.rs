@@ -5,10 +5,10 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::timeout;
 use wsray_vmess::{Network, Target};
 
-use super::{Connected, Outbound, OutboundError, UdpEndpoint};
+use super::{Connected, Outbound, OutboundError, UdpEndpoint, cone::ConeEndpoint};
 use crate::{
     relay::FirstPayload,
-    session::Session,
+    session::{Mapping, Reach, Session},
     stream::{BoxEndpoint, Endpoint, Pool},
     transport::{ConnectError, Dialer, Plain},
 };
@@ -43,10 +43,24 @@ impl Freedom {
         if let Some(through) = &self.through {
             return Box::pin(through.connect(&Session { target, ..session.clone() }, inbound)).await;
         }
+        if matches!(session.reach, Reach::Any(_)) {
+            let cone = ConeEndpoint::new(self.dialer.clone(), Arc::clone(&self.pool));
+            let endpoint = Box::new(cone.ready_for(&target).await?);
+            return Ok(Connected { endpoint, first: FirstPayload::default(), how: None });
+        }
         let late = |_| ConnectError::Timeout { stage: "connecting to the target", limit: CONNECT_TIMEOUT };
         let endpoint =
             timeout(CONNECT_TIMEOUT, self.reach(session.network, &target)).await.map_err(late)??;
         Ok(Connected { endpoint, first: FirstPayload::default(), how: None })
+    }
+
+    /// Whether packets to `target` leave from one socket with others of their application.
+    pub fn gathers(&self, mapping: Mapping, target: &Target) -> bool {
+        match &self.through {
+            _ if self.redirect.is_some() => false,
+            Some(through) => through.gathers(mapping, target),
+            None => mapping != Mapping::PerTarget,
+        }
     }
 
     async fn reach(&self, network: Network, target: &Target) -> Result<BoxEndpoint, ConnectError> {

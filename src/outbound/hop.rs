@@ -12,7 +12,7 @@ use super::Outbound;
 use crate::{
     observe::{Level, Log},
     relay::{IdleTimeouts, cut, relay},
-    session::{Session, Source},
+    session::{Reach, Session, Source},
     stream::Pool,
     transport::{Plain, Socket, Through},
 };
@@ -42,6 +42,8 @@ impl Hop {
             idle_timeout: None,
             network,
             target: target.clone(),
+            reach: Reach::Target,
+            quota: None,
             sniffing: None,
             overheard: None,
             said: None,

@@ -1,5 +1,6 @@
 //! Ways out: each makes an endpoint for a session.
 
+mod cone;
 mod freedom;
 mod hop;
 mod udp;
@@ -9,12 +10,12 @@ use std::{io, sync::Arc};
 
 use tokio::time::{Duration, timeout};
 use wsray_config::{DomainStrategy, Otherwise};
-use wsray_vmess::Address;
+use wsray_vmess::{Address, Target};
 
 use crate::{
     names::Names,
     relay::FirstPayload,
-    session::Session,
+    session::{Mapping, Session},
     stream::{BoxEndpoint, Cut, Endpoint, Layout, Read},
     transport::ConnectError,
 };
@@ -22,7 +23,7 @@ use crate::{
 pub use freedom::Freedom;
 pub use hop::Hop;
 pub use udp::UdpEndpoint;
-pub use vmess::{VmessOutbound, VmessServer, VmessUser};
+pub use vmess::{Packets, VmessOutbound, VmessServer, VmessUser};
 
 /// A configured way out.
 #[derive(Debug)]
@@ -135,12 +136,32 @@ pub enum OutboundError {
     /// The connection that sessions were to share ended as soon as it was made.
     #[error("the connection for many sessions (mux) is gone as soon as it was made")]
     Shared,
+    /// The connection that sessions were to share, which another session made, could not be made.
+    #[error("{0}")]
+    NotShared(Arc<str>),
+    /// The outbound takes no QUIC.
+    #[error(
+        "UDP to port 443 (QUIC) is refused here: write \"xudpProxyUDP443\": \"allow\" (or \"skip\") in mux to carry it"
+    )]
+    Quic,
     /// The outbound is a blackhole.
     #[error("blackhole")]
     Blackhole,
 }
 
 impl Outbound {
+    /// Whether packets to `target` go into one session with others of their application, and not each target's into
+    /// one of its own.
+    pub fn gathers(&self, mapping: Mapping, target: &Target) -> bool {
+        let is_looked_up = self.target.is_some() && matches!(target.address, Address::Domain(_));
+        match &self.kind {
+            _ if is_looked_up => false,
+            OutboundKind::Vmess(vmess) => vmess.gathers(mapping, target),
+            OutboundKind::Freedom(freedom) => freedom.gathers(mapping, target),
+            OutboundKind::Blackhole { .. } => true,
+        }
+    }
+
     /// Connects a session. `inbound` is read for the first payload where that saves a round trip.
     ///
     /// # Errors

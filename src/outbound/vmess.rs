@@ -1,6 +1,7 @@
 //! Sends sessions to a VMess server: header and first payload in the first flight, as early data where configured.
 
 use std::{
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -10,17 +11,19 @@ use std::{
 
 use rand::{Rng, RngExt};
 use tokio::time::{Instant, sleep};
+use wsray_config::Udp443;
 use wsray_vmess::{
-    AesHardware, ChunkSealer, CmdKey, Command, Direction, HeaderEntropy, Network, Options, Request, Secrets,
-    Security, SecurityChoice, Target, outbound_options, seal_request,
+    Address, AesHardware, ChunkSealer, CmdKey, Command, Direction, HeaderEntropy, MAX_PACKET_ADDR, Network,
+    Options, Request, Secrets, Security, SecurityChoice, Target, encode_packet_addr, outbound_options,
+    seal_request,
 };
 
 use super::{Connected, How, OutboundError, first_payload};
 use crate::{
-    mux::{self, MuxStream},
+    mux::{self, MuxStream, Place, Wanted},
     relay::FirstPayload,
-    session::Session,
-    stream::{Endpoint, Layout, Read},
+    session::{Mapping, Reach, Session, Source},
+    stream::{Endpoint, Layout, PacketAddr, Read},
     transport::{Channel, ConnectError, Connector, HANDSHAKE_TIMEOUT},
     vmess::{EndMark, ServerHabits, VmessStream, unix_seconds},
 };
@@ -58,7 +61,25 @@ pub struct VmessUser {
     pub end_mark: EndMark,
     /// Sessions share connections.
     pub mux: Option<mux::Client>,
+    /// What is different for packets.
+    pub packets: Packets,
+    /// What becomes of QUIC.
+    pub udp_443: Udp443,
 }
+
+/// How packets get to a server.
+#[derive(Debug)]
+pub enum Packets {
+    /// As streams do.
+    AsStreams,
+    /// Each target's on a connection of its own.
+    Separate,
+    /// Those of an application in one session of XUDP, several of which share a connection.
+    Xudp(mux::Client),
+}
+
+/// The port of QUIC (RFC 9114 section 3.1).
+const QUIC: u16 = 443;
 
 /// The pauses before each attempt to reach a server (v2fly/v2ray-core `proxy/vmess/outbound/outbound.go`).
 const ATTEMPTS: [Duration; 5] = [
@@ -83,7 +104,7 @@ impl VmessOutbound {
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
         let server = &self.servers[turn % self.servers.len()];
         let user = &server.users[turn / self.servers.len() % server.users.len()];
-        if let Some(mux) = &user.mux {
+        if let Some(mux) = user.shared_by(session)? {
             return server.join(mux, session, user, inbound).await;
         }
         let mut first = None;
@@ -98,6 +119,18 @@ impl VmessOutbound {
     }
 }
 
+impl VmessOutbound {
+    /// Whether packets to `target` go into one session with others of their application.
+    pub fn gathers(&self, mapping: Mapping, target: &Target) -> bool {
+        let users = || self.servers.iter().flat_map(|server| &server.users);
+        if users().all(|user| user.uses_xudp(target)) {
+            return true;
+        }
+        // packetaddr has no form for names.
+        mapping == Mapping::PacketAddr && matches!(target.address, Address::Ip(_))
+    }
+}
+
 impl VmessServer {
     async fn attempt(
         &self,
@@ -107,11 +140,13 @@ impl VmessServer {
         first: &mut Option<Said>,
     ) -> Result<Connected, OutboundError> {
         let target = session.target.clone();
-        let request = user.request(match session.network {
-            Network::Tcp => Command::Tcp(target),
-            Network::Udp => Command::Udp(target),
+        let request = user.request(match (session.network, session.reach) {
+            (Network::Tcp, _) => Command::Tcp(target),
+            (Network::Udp, Reach::Target) => Command::Udp(target),
+            (Network::Udp, Reach::Any(_)) => Command::Udp(Target::packet_addr()),
         });
-        self.carry(request, user, Some(inbound), first).await
+        let connected = self.carry(request, user, Some(inbound), first).await?;
+        Ok(if matches!(session.reach, Reach::Any(_)) { in_packet_addr(connected) } else { connected })
     }
 
     /// A stream for `request`, with the first payload in its first flight.
@@ -128,7 +163,7 @@ impl VmessServer {
         let said = async {
             if let (None, Some(inbound)) = (&first, inbound) {
                 let read = first_payload(inbound, first_layout(&sealer)).await;
-                *first = Some(Said::new(read.map_err(OutboundError::Inbound)?));
+                *first = Some(Said::new(read.map_err(OutboundError::Inbound)?, &request.command));
             }
             Ok(())
         };
@@ -158,10 +193,7 @@ impl VmessServer {
         user: &VmessUser,
         inbound: &mut dyn Endpoint,
     ) -> Result<Connected, OutboundError> {
-        let (mut stream, how) = match mux.open(session.network, &session.target) {
-            Some(stream) => (stream, None),
-            None => self.open_on_new(mux, session, user).await?,
-        };
+        let (mut stream, how) = self.place(mux, session, user).await?;
         let said = first_payload(inbound, stream.layout()).await.map_err(OutboundError::Inbound)?;
         let mut first = FirstPayload::default();
         match said {
@@ -180,31 +212,53 @@ impl VmessServer {
         Ok(Connected { endpoint: Box::new(stream), first, how })
     }
 
-    async fn open_on_new(
+    /// A session on a connection with room for it, which is made if there is none.
+    async fn place(
         &self,
         mux: &mux::Client,
         session: &Session,
         user: &VmessUser,
     ) -> Result<(MuxStream, Option<How>), OutboundError> {
-        let _making = mux.making.lock().await;
-        // Another session may have made one while we waited.
-        if let Some(stream) = mux.open(session.network, &session.target) {
-            return Ok((stream, None));
+        let wanted = Wanted {
+            network: session.network,
+            target: session.target.clone(),
+            global_id: matches!(session.reach, Reach::Any(_)).then(|| match session.source {
+                Source::Address(address) => mux.global_id(&address),
+                Source::Unix => mux.global_id(&session.id),
+            }),
+        };
+        for _ in ATTEMPTS {
+            match mux.place(&wanted) {
+                Place::Here(stream) => return Ok((stream, None)),
+                Place::Wait(waiting) => waiting.wait().await.map_err(OutboundError::NotShared)?,
+                Place::Make(making) => match self.connect_shared(user).await {
+                    Err(error) => {
+                        making.failed(&error);
+                        return Err(error);
+                    }
+                    Ok(Connected { endpoint, how, .. }) => {
+                        let pool = Arc::clone(&self.connector.pool);
+                        let (driver, connection) = mux::Connection::new(endpoint, pool);
+                        let stream = mux.made(&making, connection, &wanted);
+                        tokio::spawn(driver.run());
+                        return Ok((stream.ok_or(OutboundError::Shared)?, how));
+                    }
+                },
+            }
         }
+        Err(OutboundError::Shared)
+    }
+
+    async fn connect_shared(&self, user: &VmessUser) -> Result<Connected, OutboundError> {
         let mut attempts = ATTEMPTS.into_iter();
-        let connected = loop {
+        loop {
             wait(attempts.next().unwrap_or_default()).await;
             let nothing = &mut Some(Said::NOTHING);
             match self.carry(user.request(Command::Mux), user, None, nothing).await {
                 Err(OutboundError::Connect(error)) if error.is_transient() && attempts.len() > 0 => {}
-                result => break result?,
+                result => return result,
             }
-        };
-        let (driver, connection) = mux::Connection::new(connected.endpoint, Arc::clone(&self.connector.pool));
-        mux.add(connection);
-        tokio::spawn(driver.run());
-        let stream = mux.open(session.network, &session.target);
-        Ok((stream.ok_or(OutboundError::Shared)?, connected.how))
+        }
     }
 
     /// Connects as far as is possible without knowing what will be sent.
@@ -217,7 +271,31 @@ impl VmessServer {
     }
 }
 
+/// Packets in the session have addresses in front of them.
+fn in_packet_addr(connected: Connected) -> Connected {
+    Connected { endpoint: Box::new(PacketAddr::new(connected.endpoint)), ..connected }
+}
+
 impl VmessUser {
+    /// The connections that a session joins, if it does not get one of its own.
+    fn shared_by(&self, session: &Session) -> Result<Option<&mux::Client>, OutboundError> {
+        if session.network == Network::Tcp {
+            return Ok(self.mux.as_ref());
+        }
+        match (&self.packets, session.reach, self.udp_443) {
+            (_, _, Udp443::Reject) if session.target.port == QUIC => Err(OutboundError::Quic),
+            (_, _, Udp443::Skip) if session.target.port == QUIC => Ok(None),
+            (Packets::Xudp(xudp), ..) => Ok(Some(xudp)),
+            (_, Reach::Any(_), _) | (Packets::Separate, ..) => Ok(None),
+            (Packets::AsStreams, ..) => Ok(self.mux.as_ref()),
+        }
+    }
+
+    fn uses_xudp(&self, target: &Target) -> bool {
+        let excepted = target.port == QUIC && self.udp_443 != Udp443::Allow;
+        matches!(self.packets, Packets::Xudp(_)) && !excepted
+    }
+
     fn request(&self, command: Command) -> Request {
         let network = if matches!(command, Command::Udp(_)) { Network::Udp } else { Network::Tcp };
         let (security, mut options) = outbound_options(self.security, network, aes_hardware());
@@ -276,10 +354,20 @@ struct Said {
 impl Said {
     const NOTHING: Self = Self { pieces: Vec::new(), ended: false };
 
-    fn new(read: Option<Read>) -> Self {
+    fn new(read: Option<Read>, command: &Command) -> Self {
         match read {
             Some(Read::Data(batch)) => {
-                Self { pieces: batch.pieces().map(<[u8]>::to_vec).collect(), ended: false }
+                let addressed = matches!(command, Command::Udp(target) if target.is_packet_addr());
+                let piece = |(payload, peer): (&[u8], Option<&Target>)| match peer {
+                    Some(Target { address: Address::Ip(ip), port }) if addressed => {
+                        let mut packet = Vec::new();
+                        encode_packet_addr(SocketAddr::new(*ip, *port), &mut packet);
+                        packet.extend_from_slice(payload);
+                        packet
+                    }
+                    _ => payload.to_vec(),
+                };
+                Self { pieces: batch.packets().map(piece).collect(), ended: false }
             }
             Some(Read::End) => Self { pieces: Vec::new(), ended: true },
             None => Self::NOTHING,
@@ -304,9 +392,10 @@ impl Said {
     }
 }
 
-/// One slot's worth: the first payload is cut as the sealer wants it.
+/// One slot's worth: the first payload is cut as the sealer wants it, with room for an address before it.
 fn first_layout(sealer: &ChunkSealer) -> Layout {
-    Layout { head: sealer.head_len(), payload: sealer.max_payload(), tail: sealer.tail_max() }
+    let payload = sealer.max_payload() - MAX_PACKET_ADDR;
+    Layout { head: sealer.head_len(), payload, tail: sealer.tail_max() }
 }
 
 /// Whether the CPU computes AES, as V2Ray asks it for `auto` (v2fly/v2ray-core `common/protocol/headers.go`).

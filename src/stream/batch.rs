@@ -14,6 +14,8 @@ use std::{
     },
 };
 
+use wsray_vmess::Target;
+
 /// A buffer for interactive traffic: one slot of [`Layout`], or one TLS record with its overhead.
 pub const SMALL_BYTES: usize = 18 * 1024;
 
@@ -59,7 +61,7 @@ impl Pool {
         self.lent.fetch_add(1, Ordering::Relaxed);
         let lent = self.shelves[shelf].lock().unwrap_or_else(PoisonError::into_inner).pop();
         let fresh = || Buffer { bytes: vec![0; size].into(), ranges: Vec::new() };
-        Batch { buffer: lent.unwrap_or_else(fresh), written: 0, pool: Arc::clone(self) }
+        Batch { buffer: lent.unwrap_or_else(fresh), written: 0, peers: None, pool: Arc::clone(self) }
     }
 
     /// How many batches were lent so far: as long as it stays the same, nothing moves.
@@ -134,6 +136,9 @@ pub struct Batch {
     buffer: Buffer,
     /// How many bytes of the first range are written already.
     written: usize,
+    /// Of packets to or from many targets: one for each range. Streams never have any.
+    #[expect(clippy::box_collection, reason = "streams pay for a pointer only")]
+    peers: Option<Box<Vec<Target>>>,
     pool: Arc<Pool>,
 }
 
@@ -158,6 +163,26 @@ impl Batch {
         if !range.is_empty() {
             self.buffer.ranges.push(range);
         }
+    }
+
+    /// Adds a packet, and where it goes to or came from. All packets of a batch have a peer or none has; an empty one is
+    /// left out.
+    pub fn push_packet(&mut self, range: Range<usize>, peer: Target) {
+        if !range.is_empty() {
+            self.peers.get_or_insert_default().push(peer);
+            self.buffer.ranges.push(range);
+        }
+    }
+
+    /// The packets, in order, with their peers if they have any.
+    pub fn packets(&self) -> impl Iterator<Item = (&[u8], Option<&Target>)> {
+        let peers = self.peers.as_deref().map_or(&[][..], Vec::as_slice).iter().map(Some);
+        self.pieces().zip(peers.chain(std::iter::repeat(None)))
+    }
+
+    /// Takes the peers off the packets; none: they have no peers.
+    pub fn take_peers(&mut self) -> Vec<Target> {
+        self.peers.take().map_or_else(Vec::new, |peers| *peers)
     }
 
     /// The ranges, in order.
@@ -204,6 +229,9 @@ impl Batch {
             done += 1;
         }
         self.buffer.ranges.drain(..done);
+        if let Some(peers) = &mut self.peers {
+            peers.drain(..done.min(peers.len()));
+        }
     }
 
     /// The same payload laid out for another sender. It must fit: see [`Layout::room`].
@@ -248,13 +276,16 @@ impl Batch {
         let mut out = self.pool.batch(LARGE_BYTES);
         let mut at = 0;
         let mut room = LARGE_BYTES - TLS_RESERVE;
-        for packet in self.pieces().filter(|packet| packet.len() <= layout.payload) {
+        for (packet, peer) in self.packets().filter(|(packet, _)| packet.len() <= layout.payload) {
             let stride = layout.head + packet.len() + layout.tail;
             let Some(left) = room.checked_sub(stride + TLS_A_PIECE) else { break };
             room = left;
             let range = at + layout.head..at + layout.head + packet.len();
             out.bytes()[range.clone()].copy_from_slice(packet);
-            out.push(range);
+            match peer {
+                Some(peer) => out.push_packet(range, peer.clone()),
+                None => out.push(range),
+            }
             at += stride;
         }
         out

@@ -2,11 +2,14 @@
 //!
 //! An [`Endpoint`] is one side of a session: the application's or the origin's socket, or a VMess stream inside a
 //! WebSocket. It reads payload into a [`Batch`] laid out as the other side wants it ([`Layout`]), so that sealing
-//! happens in place, and it sends a batch that was read by the other side.
+//! happens in place, and it sends a batch that was read by the other side. In a UDP session each piece of a batch is a
+//! packet; where packets go to many targets, each has a peer as well ([`Batch::packets`]).
 
 mod batch;
+mod packet_addr;
 
 pub use batch::{Batch, LARGE_BYTES, Layout, MOST_SLOTS, Pool, SMALL_BYTES};
+pub use packet_addr::PacketAddr;
 
 use std::{
     fmt,

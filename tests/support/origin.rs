@@ -181,7 +181,16 @@ pub struct UdpEcho {
 
 impl UdpEcho {
     pub fn start() -> Self {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        Self::on(Ipv4Addr::LOCALHOST.into())
+    }
+
+    /// On `::1`.
+    pub fn start_v6() -> Self {
+        Self::on(Ipv6Addr::LOCALHOST.into())
+    }
+
+    fn on(ip: IpAddr) -> Self {
+        let socket = UdpSocket::bind((ip, 0)).unwrap();
         let address = socket.local_addr().unwrap();
         thread::spawn(move || {
             let mut buffer = vec![0; 65_536];

@@ -44,6 +44,8 @@ const STREAM_OPTION_PLACE: &str = "move it into \"wsSettings\"";
 const V5: &str = "write V2Ray 4's \"network\", \"wsSettings\", \"security\", \"tlsSettings\"";
 const OTHER_NETWORK: &str = "it belongs to another network than the one chosen; remove it";
 const RULE: &str = "remove the rule, or write it with other conditions";
+pub(crate) const PACKET_ENCODING: &str = "write \"xudpConcurrency\": 8 in \"mux\" for XUDP, or \"packetEncoding\": \"Packet\" in \
+    the settings of the socks inbound for packetaddr";
 pub(crate) const REMOVE_OR_OTHER: &str = "remove it, or run this part with another program";
 pub(crate) const TLS_LATER: &str = "remove it if the connection may do without it";
 
@@ -161,9 +163,9 @@ pub(crate) const PROXY_SETTINGS: &[Key] = &[key("tag", Read), key("transportLaye
 pub(crate) const MUX: &[Key] = &[
     key("enabled", Read),
     key("concurrency", Read),
-    key("xudpConcurrency", Quiet),
-    key("xudpProxyUDP443", Quiet),
-    key("packetEncoding", Quiet),
+    key("xudpConcurrency", Read),
+    key("xudpProxyUDP443", Read),
+    key("packetEncoding", NoEffect(PACKET_ENCODING)),
 ];
 
 /// `settings` of a vmess inbound.
@@ -199,6 +201,8 @@ pub(crate) const VMESS_OUTBOUND: &[Key] = &[
     key("level", Read),
     key("email", Quiet),
     key("experiments", Read),
+    key("packetEncoding", Misplaced(PACKET_ENCODING)),
+    key("packet_encoding", Misplaced(PACKET_ENCODING)),
 ];
 
 /// An element of `vnext`.
@@ -224,6 +228,7 @@ pub(crate) const SOCKS: &[Key] = &[
     key("accounts", Read),
     key("udp", Read),
     key("ip", Read),
+    key("packetEncoding", Read),
     key("userLevel", Read),
     key("allowTransparent", NoEffect("it belongs to http; remove it")),
     key("timeout", NoEffect("write \"connIdle\" in \"policy\"")),

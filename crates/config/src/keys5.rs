@@ -4,7 +4,7 @@
 
 use super::keys::{
     Fate::{OtherDialect, Quiet, Read, Refused, Without},
-    Key, NOTHING_TO_DO, REMOVE_OR_OTHER, TLS_LATER, key,
+    Key, NOTHING_TO_DO, PACKET_ENCODING, REMOVE_OR_OTHER, TLS_LATER, key,
 };
 
 const NO_PIN: &str = "write \"pinnedPeerCertificateChainSha256\", or add the server's certificate with \
@@ -203,13 +203,14 @@ pub(crate) const VMESS_OUTBOUND: &[Key] = &[
     key("id", OtherDialect("write \"uuid\"")),
     key("vnext", OtherDialect("write \"address\", \"port\" and \"uuid\"")),
     key("security", OtherDialect("remove it: the cipher is chosen by itself")),
+    key("packetEncoding", OtherDialect(PACKET_ENCODING)),
 ];
 
 /// `settings` of a socks inbound.
 pub(crate) const SOCKS: &[Key] = &[
     key("address", Read),
     key("udpEnabled", Read),
-    key("packetEncoding", Refused("remove it, or write \"None\"")),
+    key("packetEncoding", Read),
     key("deferLastReply", Without("programs get their answer at once")),
     key("udp", OtherDialect("write \"udpEnabled\"")),
     key("ip", OtherDialect("write \"address\"")),

@@ -282,6 +282,18 @@ pub struct SocksUdp {
     /// `ip`: the address that clients are told to send UDP to. `None`: the one their TCP connection came in
     /// on.
     pub reply_address: Option<IpAddr>,
+    /// `packetEncoding`: whether all targets of an application see one source.
+    pub packet_encoding: PacketEncoding,
+}
+
+/// How packets to many targets travel (V2Ray 5).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PacketEncoding {
+    /// Those to each target in a session of their own, so that each sees another source.
+    #[default]
+    None,
+    /// All in one session, each with its address (packetaddr), so that all targets see the same source.
+    Packet,
 }
 
 /// An HTTP proxy, on plain TCP.
@@ -342,8 +354,43 @@ pub struct VmessOutbound {
     pub servers: Vec<VmessServer>,
     /// What carries it.
     pub stream: ClientStream,
-    /// How many sessions share a connection (Mux.Cool); `None`: each has its own.
-    pub mux: Option<u16>,
+    /// Which sessions share connections (Mux.Cool).
+    pub mux: Mux,
+}
+
+/// Which sessions share connections; by default none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mux {
+    /// How many sessions share a connection; `None`: each has its own.
+    pub sessions: Option<u16>,
+    /// `xudpConcurrency`: what is different for UDP.
+    pub packets: MuxPackets,
+    /// `xudpProxyUDP443`: what becomes of UDP to port 443.
+    pub udp_443: Udp443,
+}
+
+/// How a VMess outbound carries UDP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MuxPackets {
+    /// As [`Mux::sessions`] says: packets to each target are a session.
+    #[default]
+    AsStreams,
+    /// The packets to each target have a connection of their own.
+    Separate,
+    /// The packets of an application are one session of XUDP, and so many of these share a connection.
+    Xudp(NonZeroU16),
+}
+
+/// What becomes of UDP to port 443, which is QUIC.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Udp443 {
+    /// Carried like other packets.
+    #[default]
+    Allow,
+    /// Refused, so that browsers fall back to TCP.
+    Reject,
+    /// Carried without mux.
+    Skip,
 }
 
 /// A server that a VMess outbound uses.

@@ -141,8 +141,10 @@ pub(crate) fn socks(settings: &Node<'_>) -> Parsed<SocksInbound> {
     let reply_address = settings
         .find("address")
         .map(|node| values::ip(&node, "write the address of this machine that clients can reach"));
-    let reply_address = reply_address.transpose()?;
-    Ok(SocksInbound { accounts: Vec::new(), udp: udp?.then_some(SocksUdp { reply_address }), level: 0 })
+    let packet_encoding = values::packet_encoding(&settings);
+    let (reply_address, packet_encoding) = (reply_address.transpose()?, packet_encoding?);
+    let udp = udp?.then_some(SocksUdp { reply_address, packet_encoding });
+    Ok(SocksInbound { accounts: Vec::new(), udp, level: 0 })
 }
 
 /// Reads the `settings` of a freedom outbound.

@@ -58,6 +58,7 @@ pub mod invariants;
 mod kdf;
 mod keyring;
 mod mux;
+mod packet_addr;
 mod replay;
 mod response;
 mod security;
@@ -76,6 +77,7 @@ pub use header::{
 };
 pub use id::{IdError, UserId};
 pub use mux::{FrameReader, MAX_MUX_DATA, MAX_MUX_META, MuxEnd, MuxError, MuxEvent, MuxHead, MuxId, MuxKind};
+pub use packet_addr::{MAX_PACKET_ADDR, PACKET_ADDR_NAME, encode_packet_addr, split_packet_addr};
 pub use replay::{MAX_REPLAY_ENTRIES, Replay};
 pub use response::{RESPONSE_LEN, Response, ResponseError, open_response, seal_response};
 pub use security::{

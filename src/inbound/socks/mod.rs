@@ -13,7 +13,7 @@ use super::{
     accounts::{Accounts, Credentials},
 };
 use crate::{
-    session::Source,
+    session::{Mapping, Source},
     stream::Pool,
     transport::{Plain, Socket},
 };
@@ -38,6 +38,8 @@ pub struct SocksInbound {
 pub struct SocksUdp {
     /// The address that clients are told; `None`: the one that their TCP connection came in on.
     pub reply_address: Option<IpAddr>,
+    /// Which source targets see.
+    pub mapping: Mapping,
 }
 
 /// Why a client was refused; it has been told.

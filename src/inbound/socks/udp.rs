@@ -1,4 +1,4 @@
-//! UDP ASSOCIATE: one UDP socket for a client, one session for each target it sends to.
+//! UDP ASSOCIATE: one UDP socket for a client, and a session for each of its own sockets, whatever targets it sends to.
 
 use std::{
     collections::HashMap,
@@ -17,16 +17,19 @@ use wsray_vmess::{Network, Target};
 
 use super::{SocksInbound, SocksUdp, wire};
 use crate::{
-    session::Source,
-    stream::{Batch, Cut, Endpoint, LARGE_BYTES, Layout, Pool, Read},
+    session::{Mapping, Reach, Source},
+    stream::{Batch, Cut, Endpoint, Layout, Pool, Read},
     transport::Socket,
 };
 
-/// The most targets one association talks to at a time; packets to further ones are dropped.
-const MAX_FLOWS: usize = 256;
+/// The most sockets of a client that use one association at a time; packets of further ones are dropped.
+const MAX_CLIENTS: usize = 64;
 
-/// Packets that wait for a flow; further ones are dropped.
+/// Packets that wait for their session; further ones are dropped.
 const WAITING_PACKETS: usize = 64;
+
+/// What the header of most datagrams takes.
+const HEADER_ROOM: usize = 22;
 
 /// The largest UDP payload (RFC 768).
 const MAX_PACKET: usize = 65_507;
@@ -45,7 +48,7 @@ pub(super) async fn associate(
     let port = socket.local_addr()?.port();
     let told = SocketAddr::new(settings.reply_address.unwrap_or(local).to_canonical(), port);
     control.write_all(&wire::reply(wire::Reply::Succeeded, Some(told))).await?;
-    let association = Association { inbound, socket, user, peer };
+    let association = Association { inbound, mapping: settings.mapping, socket, user, peer };
     tokio::select! {
         () = association.relay() => {}
         () = closed(&control) => {}
@@ -63,17 +66,19 @@ async fn closed(control: &Socket) {
 
 struct Association<'a> {
     inbound: &'a SocksInbound,
+    mapping: Mapping,
     socket: Arc<UdpSocket>,
     user: Option<Arc<str>>,
-    /// The client on TCP: only its host may send.
+    /// The client's address for TCP: only its host may send.
     peer: Source,
 }
 
-type FlowKey = (SocketAddr, Target);
+/// A packet of a client, and where it goes to.
+type Packet = (Target, Vec<u8>);
 
 impl Association<'_> {
     async fn relay(&self) {
-        let mut flows: HashMap<FlowKey, Sender<Vec<u8>>> = HashMap::new();
+        let mut clients: HashMap<SocketAddr, Sender<Packet>> = HashMap::new();
         let mut running = JoinSet::new();
         let mut packet = vec![0; MAX_PACKET];
         loop {
@@ -81,55 +86,60 @@ impl Association<'_> {
                 received = self.socket.recv_from(&mut packet) => {
                     let Ok((len, from)) = received else { continue };
                     if from.ip().to_canonical() == self.peer.speaker() {
-                        self.forward(&packet[..len], from, &mut flows, &mut running);
+                        self.forward(&packet[..len], from, &mut clients, &mut running);
                     }
                 }
                 Some(ended) = running.join_next() => {
-                    // Another flow may have taken the place of the one that has ended.
-                    if let Ok(key) = ended
-                        && flows.get(&key).is_some_and(Sender::is_closed)
+                    // Another session may have taken the place of the one that has ended.
+                    if let Ok(client) = ended
+                        && clients.get(&client).is_some_and(Sender::is_closed)
                     {
-                        flows.remove(&key);
+                        clients.remove(&client);
                     }
                 }
             }
         }
     }
 
-    /// Gives a packet to its flow, which is started if there is none.
+    /// Gives a packet to its sender's session, which is started if there is none.
     fn forward(
         &self,
         packet: &[u8],
         from: SocketAddr,
-        flows: &mut HashMap<FlowKey, Sender<Vec<u8>>>,
-        running: &mut JoinSet<FlowKey>,
+        clients: &mut HashMap<SocketAddr, Sender<Packet>>,
+        running: &mut JoinSet<SocketAddr>,
     ) {
         let Ok(datagram) = wire::read_datagram(packet) else { return };
-        let key = (from, datagram.target);
-        let payload = datagram.payload.to_vec();
-        if let Some(flow) = flows.get(&key) {
-            match flow.try_send(payload) {
-                Ok(()) | Err(TrySendError::Full(_)) => return,
-                Err(TrySendError::Closed(_)) => {}
-            }
-        } else if flows.len() >= MAX_FLOWS {
-            return;
-        }
+        let packet = (datagram.target, datagram.payload.to_vec());
+        let packet = match clients.get(&from).map(|client| client.try_send(packet.clone())) {
+            Some(Ok(()) | Err(TrySendError::Full(_))) => return,
+            Some(Err(TrySendError::Closed(packet))) => packet,
+            None if clients.len() >= MAX_CLIENTS => return,
+            None => packet,
+        };
         let (sender, packets) = channel(WAITING_PACKETS);
-        let _ = sender.try_send(datagram.payload.to_vec());
-        flows.insert(key.clone(), sender);
-        self.start(key, packets, running);
+        clients.insert(from, sender.clone());
+        self.start(from, packet.0.clone(), packets, running);
+        let _ = sender.try_send(packet);
     }
 
-    fn start(&self, key: FlowKey, packets: Receiver<Vec<u8>>, running: &mut JoinSet<FlowKey>) {
+    fn start(
+        &self,
+        from: SocketAddr,
+        first: Target,
+        packets: Receiver<Packet>,
+        running: &mut JoinSet<SocketAddr>,
+    ) {
         let common = &self.inbound.common;
-        let session = common.session(self.peer, self.user.clone(), Network::Udp, key.1.clone());
-        let mut header = Vec::new();
-        wire::write_datagram_header(&key.1, &mut header);
-        let endpoint = Flow {
+        let source = match self.peer {
+            Source::Address(_) => Source::Address(SocketAddr::new(from.ip().to_canonical(), from.port())),
+            Source::Unix => Source::Unix,
+        };
+        let mut session = common.session(source, self.user.clone(), Network::Udp, first);
+        session.reach = Reach::Any(self.mapping);
+        let endpoint = Client {
             packets,
-            client: key.0,
-            header,
+            client: from,
             socket: Arc::clone(&self.socket),
             pool: Arc::clone(&self.inbound.pool),
             outgoing: None,
@@ -137,39 +147,37 @@ impl Association<'_> {
         let dispatcher = Arc::clone(&common.dispatcher);
         running.spawn(async move {
             dispatcher.run(session, Box::new(endpoint)).await;
-            key
+            from
         });
     }
 }
 
-/// A client's packets to one target, and back.
-struct Flow {
-    packets: Receiver<Vec<u8>>,
+/// A client's packets, and back.
+struct Client {
+    packets: Receiver<Packet>,
     client: SocketAddr,
-    /// What stands in front of each packet to the client.
-    header: Vec<u8>,
     socket: Arc<UdpSocket>,
     pool: Arc<Pool>,
     outgoing: Option<Batch>,
 }
 
-impl Endpoint for Flow {
+impl Endpoint for Client {
     fn layout(&self) -> Layout {
         Layout::FLAT
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, layout: Layout) -> Poll<Result<Read, Cut>> {
         loop {
-            let Some(packet) = ready!(self.packets.poll_recv(cx)) else { return Poll::Ready(Ok(Read::End)) };
-            let mut batch = self.pool.batch(LARGE_BYTES);
-            if packet.is_empty() || packet.len() > layout.payload {
-                continue;
+            let Some((target, packet)) = ready!(self.packets.poll_recv(cx)) else {
+                return Poll::Ready(Ok(Read::End));
+            };
+            let mut batch = self.pool.batch(packet.len());
+            batch.bytes()[..packet.len()].copy_from_slice(&packet);
+            batch.push_packet(0..packet.len(), target);
+            let batch = batch.packets_laid_out(layout);
+            if !batch.is_empty() {
+                return Poll::Ready(Ok(Read::Data(batch)));
             }
-            let Some(slot) = layout.slot(0, batch.capacity()) else { continue };
-            let range = slot.start..slot.start + packet.len();
-            batch.bytes()[range.clone()].copy_from_slice(&packet);
-            batch.push(range);
-            return Poll::Ready(Ok(Read::Data(batch)));
         }
     }
 
@@ -180,15 +188,19 @@ impl Endpoint for Flow {
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Cut>> {
         while let Some(batch) = &mut self.outgoing {
-            let Some(payload) = batch.pieces().next() else {
+            let Some((payload, peer)) = batch.packets().next() else {
                 self.outgoing = None;
                 break;
             };
-            let packet = [&self.header[..], payload].concat();
-            let len = payload.len();
-            // A packet that cannot be sent is lost, as on any way.
-            let _ = ready!(self.socket.poll_send_to(cx, &packet, self.client));
-            batch.advance(len);
+            let length = payload.len();
+            let mut packet = Vec::with_capacity(length + HEADER_ROOM);
+            if let Some(peer) = peer {
+                wire::write_datagram_header(peer, &mut packet);
+                packet.extend_from_slice(payload);
+                // A packet that cannot be sent is lost, as on any way.
+                let _ = ready!(self.socket.poll_send_to(cx, &packet, self.client));
+            }
+            batch.advance(length);
         }
         Poll::Ready(Ok(()))
     }

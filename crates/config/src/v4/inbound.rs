@@ -226,6 +226,7 @@ fn socks(inbound: &Object<'_>) -> Parsed<SocksInbound> {
         values::ip(&node, "write the address of this machine that clients can reach")
     });
     let reply_address = reply_address.transpose();
+    let packet_encoding = values::packet_encoding(&settings);
     let level = level(&settings, "userLevel");
     let (accounts, with_password) = (accounts?, with_password?);
     if with_password && accounts.is_empty() {
@@ -240,7 +241,8 @@ fn socks(inbound: &Object<'_>) -> Parsed<SocksInbound> {
             "write \"auth\": \"password\"",
         );
     }
-    let udp = if udp? { Some(SocksUdp { reply_address: reply_address? }) } else { None };
+    let (reply_address, packet_encoding) = (reply_address?, packet_encoding?);
+    let udp = udp?.then_some(SocksUdp { reply_address, packet_encoding });
     Ok(SocksInbound { accounts: if with_password { accounts } else { Vec::new() }, udp, level: level? })
 }
 

@@ -1,5 +1,7 @@
 //! Outbounds.
 
+use std::num::NonZeroU16;
+
 use wsray_vmess::SecurityChoice;
 
 use super::{
@@ -8,8 +10,8 @@ use super::{
     stream, values,
 };
 use crate::{
-    Blackhole, Dial, DomainStrategy, FastOpen, Freedom, Outbound, OutboundProtocol, Redirect, VmessOutUser,
-    VmessOutbound, VmessServer, keys, keys5,
+    Blackhole, Dial, DomainStrategy, FastOpen, Freedom, Mux, MuxPackets, Outbound, OutboundProtocol, Redirect,
+    Udp443, VmessOutUser, VmessOutbound, VmessServer, keys, keys5,
     node::{Dialect, Node, Parsed},
     object::Object,
     v5,
@@ -39,13 +41,13 @@ const PROTOCOLS: values::Names = values::Names {
 /// Reads an element of `outbounds`.
 pub(super) fn outbound<'a>(node: &Node<'a>, transport: Option<&Object<'a>>) -> Parsed<Outbound> {
     let object = node.object(node.either(keys::OUTBOUND, keys5::OUTBOUND))?;
-    let mux = object.find("mux").map_or(Ok(None), |mux| shared(&mux));
+    let mux = object.find("mux").map_or(Ok(Mux::default()), |mux| shared(&mux));
     let tag = object.text("tag", "a tag");
     let (mut protocol, dial) = protocol(&object, transport)?;
     let mux = mux?;
     match (&mut protocol, mux, object.find("mux")) {
         (OutboundProtocol::Vmess(vmess), ..) => vmess.mux = mux,
-        (_, Some(_), Some(node)) => {
+        (_, mux, Some(node)) if mux != Mux::default() => {
             return Err(node.refuse("only vmess outbounds share connections", "remove mux here"));
         }
         _ => {}
@@ -53,19 +55,65 @@ pub(super) fn outbound<'a>(node: &Node<'a>, transport: Option<&Object<'a>>) -> P
     Ok(Outbound { place: node.place(), tag: tag?.map(str::to_owned), dial, protocol })
 }
 
-/// How many sessions share a connection, if any do. A negative concurrency switches mux off for good and 0 stands for
-/// the default, as in V2Ray (v2fly/v2ray-core `infra/conf/v4/v2ray.go`, `app/proxyman/outbound/handler.go`).
-fn shared(mux: &Node<'_>) -> Parsed<Option<u16>> {
-    let negative = |value: &Node<'_>| value.as_text().is_none() && value.found().starts_with('-');
-    let is_concurrency = |name: &str| name.eq_ignore_ascii_case("concurrency");
-    if mux.entries()?.iter().any(|(name, _, value)| is_concurrency(name) && negative(value)) {
-        return Ok(None);
-    }
+/// Which sessions share connections, if any do. A negative concurrency means that none do, and 0 stands for the default,
+/// as in V2Ray and Xray (v2fly/v2ray-core `infra/conf/v4/v2ray.go`; XTLS/Xray-core
+/// `app/proxyman/outbound/handler.go`).
+fn shared(mux: &Node<'_>) -> Parsed<Mux> {
     let mux = mux.object(keys::MUX)?;
     let enabled = mux.flag("enabled");
-    let concurrency = mux.number("concurrency", "a number of sessions", 0..=1024)?;
-    let most = concurrency.and_then(|most| u16::try_from(most).ok()).filter(|most| *most > 0);
-    Ok(enabled?.then_some(most.unwrap_or(DEFAULT_CONCURRENCY)))
+    let sessions = count(&mux, "concurrency");
+    let packets = count(&mux, "xudpConcurrency");
+    let udp_443 = mux.find("xudpProxyUDP443").map(|node| udp_443(&node)).transpose();
+    let (sessions, packets, udp_443) = (sessions?, packets?, udp_443?);
+    if !enabled? {
+        return Ok(Mux::default());
+    }
+    let packets = match packets {
+        Count::Default => MuxPackets::AsStreams,
+        Count::Off => MuxPackets::Separate,
+        Count::Most(most) => MuxPackets::Xudp(most),
+    };
+    // Xray refuses QUIC if nothing else is said.
+    let xrays = if packets == MuxPackets::AsStreams { Udp443::Allow } else { Udp443::Reject };
+    let sessions = match sessions {
+        Count::Default => Some(DEFAULT_CONCURRENCY),
+        Count::Off => None,
+        Count::Most(most) => Some(most.get()),
+    };
+    Ok(Mux { sessions, packets, udp_443: udp_443.unwrap_or(xrays) })
+}
+
+/// What a number of sessions says.
+enum Count {
+    /// It is absent or 0.
+    Default,
+    /// It is negative.
+    Off,
+    Most(NonZeroU16),
+}
+
+fn count(mux: &Object<'_>, key: &str) -> Parsed<Count> {
+    if mux.find(key).is_some_and(|node| node.as_text().is_none() && node.found().starts_with('-')) {
+        return Ok(Count::Off);
+    }
+    let number = mux.number(key, "a number of sessions", 0..=1024)?;
+    let most = number.and_then(|most| u16::try_from(most).ok()).and_then(NonZeroU16::new);
+    Ok(most.map_or(Count::Default, Count::Most))
+}
+
+fn udp_443(node: &Node<'_>) -> Parsed<Udp443> {
+    const WAYS: values::Names = values::Names {
+        what: "what becomes of QUIC",
+        known: &["reject", "allow", "skip"],
+        foreign: &[],
+        foreign_help: "",
+    };
+    match node.text(WAYS.what)? {
+        "" | "reject" => Ok(Udp443::Reject),
+        "allow" => Ok(Udp443::Allow),
+        "skip" => Ok(Udp443::Skip),
+        name => Err(WAYS.unknown(node, name)),
+    }
 }
 
 /// How many sessions share a connection where only `enabled` is written.
@@ -81,7 +129,7 @@ fn protocol<'a>(object: &Object<'a>, transport: Option<&Object<'a>>) -> Parsed<(
             let servers = servers(object);
             let stream = stream::client(object, transport, servers.as_deref().unwrap_or_default());
             let (stream, dial) = stream?;
-            let vmess = VmessOutbound { servers: servers?, stream, mux: None };
+            let vmess = VmessOutbound { servers: servers?, stream, mux: Mux::default() };
             warn_unprotected(object, &vmess);
             Ok((OutboundProtocol::Vmess(vmess), dial))
         }

@@ -5,7 +5,7 @@ use std::{net::IpAddr, num::NonZeroU16};
 use wsray_vmess::{Address, AddressError, UserId};
 
 use crate::{
-    Padding, Ports, UnixAddress,
+    PacketEncoding, Padding, Ports, UnixAddress,
     nearest::nearest,
     node::{Node, Parsed, clip},
     object::Object,
@@ -188,5 +188,21 @@ impl Names {
             None => format!("write one of: {known}"),
         };
         node.expected(&format!("{} ({known})", self.what), help)
+    }
+}
+
+/// `packetEncoding` of a socks inbound (V2Ray 5's `common/net/packetaddr/config.proto`).
+pub(crate) fn packet_encoding(settings: &Object<'_>) -> Parsed<PacketEncoding> {
+    const ENCODINGS: Names = Names {
+        what: "a packet encoding",
+        known: &["None", "Packet"],
+        foreign: &["Stream"],
+        foreign_help: "write \"Packet\", which needs no setting at the server either",
+    };
+    let Some(node) = settings.find("packetEncoding") else { return Ok(PacketEncoding::None) };
+    match node.text(ENCODINGS.what)? {
+        name if name.is_empty() || name.eq_ignore_ascii_case("none") => Ok(PacketEncoding::None),
+        name if name.eq_ignore_ascii_case("packet") => Ok(PacketEncoding::Packet),
+        name => Err(ENCODINGS.unknown(&node, name)),
     }
 }

@@ -1,5 +1,7 @@
 //! Brings a session and an outbound together: route, connect, relay, one line at the end.
 
+mod packets;
+
 use std::{
     net::IpAddr,
     sync::{
@@ -19,9 +21,9 @@ use crate::{
     observe::{Access, Level, Log, Outcome},
     outbound::{Outbound, OutboundError, OutboundKind},
     relay::{Ending, IdleTimeouts, cut, relay},
-    session::Session,
+    session::{Mapping, Reach, Session},
     sniff::overhear,
-    stream::{BoxEndpoint, Pool},
+    stream::{BoxEndpoint, PacketAddr, Pool},
 };
 
 /// What all sessions share.
@@ -52,7 +54,14 @@ impl Dispatcher {
     }
 
     /// Runs a session to its end.
-    pub async fn run(&self, mut session: Session, mut inbound: BoxEndpoint) {
+    pub async fn run(self: &Arc<Self>, mut session: Session, mut inbound: BoxEndpoint) {
+        if session.network == Network::Udp && session.target.is_packet_addr() {
+            inbound = Box::new(PacketAddr::new(inbound));
+            session.reach = Reach::Any(Mapping::PacketAddr);
+        }
+        if let Reach::Any(mapping) = session.reach {
+            return Box::pin(packets::run(self, session, mapping, inbound)).await;
+        }
         let mut heard = session.said.take();
         let sniffing = session.sniffing.filter(|_| session.network == Network::Tcp);
         if heard.is_none() && sniffing.is_some() {
@@ -76,6 +85,11 @@ impl Dispatcher {
         let outbound = &self.outbounds[Box::pin(self.route(&session, heard.as_deref())).await];
         drop(heard); // The session may be long.
         self.tell_accepted(&session, outbound);
+        self.carry(session, inbound, outbound).await;
+    }
+
+    /// Connects a session and relays it to its end.
+    async fn carry(&self, session: Session, mut inbound: BoxEndpoint, outbound: &Outbound) {
         let started = Instant::now();
         match Box::pin(outbound.connect(&session, &mut *inbound)).await {
             Ok(connected) => {

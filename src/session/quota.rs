@@ -14,8 +14,8 @@ pub struct Quota(Arc<AtomicUsize>);
 pub struct Seat(Arc<AtomicUsize>);
 
 impl Quota {
-    /// The most multiplexed sessions of one user: eight full connections.
-    pub const MOST: usize = 8 * super::MAX_SESSIONS;
+    /// The most multiplexed sessions of one user: eight full connections of Mux.Cool.
+    pub const MOST: usize = 8 * 256;
 
     /// One more, unless there are [`Quota::MOST`].
     pub fn take(&self) -> Option<Seat> {

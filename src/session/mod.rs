@@ -1,5 +1,9 @@
 //! One proxied connection: who, from where, to where.
 
+mod quota;
+
+pub use quota::{Quota, Seat};
+
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -29,6 +33,10 @@ pub struct Session {
     pub network: Network,
     /// Where to.
     pub target: Target,
+    /// Where its packets go, if it carries packets.
+    pub reach: Reach,
+    /// What the sessions that its packets need are counted in.
+    pub quota: Option<Quota>,
     /// Whether the application's first words are listened to.
     pub sniffing: Option<Sniffing>,
     /// The name that was overheard, where only rules may use it.
@@ -37,8 +45,28 @@ pub struct Session {
     pub said: Option<Box<Sniffed>>,
 }
 
-/// Who opened a session.
+/// Where the packets of a UDP session go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// All to the session's target.
+    Target,
+    /// Each to its own peer; the session's target is the first one's, and answers tell who gave them.
+    Any(Mapping),
+}
+
+/// Which source the targets of one application see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mapping {
+    /// Each a source of its own, as in V2Ray 4, where the way out does not join them of itself.
+    PerTarget,
+    /// All the same one (full-cone), where the way out can do so.
+    Shared,
+    /// The same, and a VMess server is asked for it by packetaddr.
+    PacketAddr,
+}
+
+/// Who opened a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Source {
     /// Somebody with an address. The port is 0 where a header names none.
     Address(SocketAddr),
