@@ -22,7 +22,7 @@ use wsray_vmess::{Address, Target};
 
 use super::Dispatcher;
 use crate::{
-    session::{Mapping, Reach, Session},
+    session::{Mapping, Quota, Reach, Session},
     stream::{Batch, BoxEndpoint, Cut, Endpoint, LARGE_BYTES, Layout, Pool, Read},
 };
 
@@ -285,7 +285,7 @@ impl Switch<'_> {
 
     /// A leg that begins with `target`, unless there are too many.
     fn start(&mut self, key: &LegKey, target: &Target) -> bool {
-        let seat = self.session.quota.as_ref().map(|quota| quota.take());
+        let seat = self.session.quota.as_ref().map(Quota::take);
         if self.legs.len() >= MAX_LEGS || seat.as_ref().is_some_and(Option::is_none) {
             return false;
         }
@@ -347,6 +347,8 @@ impl Switch<'_> {
     }
 }
 
+type Room = Pin<Box<dyn Future<Output = Result<OwnedPermit<Packet>, SendError<()>>> + Send>>;
+
 /// An application's packets into one way out, and answers.
 struct Leg {
     packets: Receiver<Packet>,
@@ -357,7 +359,7 @@ struct Leg {
     pool: Arc<Pool>,
     outgoing: Option<Batch>,
     /// Waits until the application takes more.
-    room: Option<Pin<Box<dyn Future<Output = Result<OwnedPermit<Packet>, SendError<()>>> + Send>>>,
+    room: Option<Room>,
 }
 
 impl Endpoint for Leg {

@@ -2,12 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
-use std::time::Duration;
+use std::{num::NonZeroU16, time::Duration};
 
 use wsray_config::{
     Blackhole, Condition, Config, Dial, DomainStrategy, Families, Family, FastOpen, InboundProtocol,
-    KeepAlive, Level, ListenAt, LogTarget, Options, Otherwise, OutboundProtocol, Padding, PemSource,
-    ProxyProtocol, Rule, SocketOptions, Source, Transparent, UnixAddress, load,
+    KeepAlive, Level, ListenAt, LogTarget, Mux, MuxPackets, Options, Otherwise, OutboundProtocol, Padding,
+    PemSource, ProxyProtocol, Rule, SocketOptions, Source, Transparent, Udp443, UnixAddress, load,
 };
 use wsray_route::Destination;
 use wsray_vmess::SecurityChoice;
@@ -644,8 +644,8 @@ fn v2ray_2_spellings_load_in_v2rays_order() {
     );
 }
 
-/// How many sessions share a connection of a vmess outbound with this `mux`.
-fn shared(mux: &str) -> Option<u16> {
+/// Which sessions share a connection of a vmess outbound with this `mux`.
+fn mux(mux: &str) -> Mux {
     let text = format!(
         r#"{{ "outbounds": [{{ "protocol": "vmess", "mux": {mux}, "settings": {{ "vnext": [{{ "address": "example.com",
             "port": 443, "users": [{{ "id": "b831381d-6324-4d53-ad4f-8cda48b30811" }}] }}] }} }}] }}"#
@@ -653,6 +653,32 @@ fn shared(mux: &str) -> Option<u16> {
     match &config(&text).outbounds[0].protocol {
         wsray_config::OutboundProtocol::Vmess(vmess) => vmess.mux,
         other => panic!("{other:?}"),
+    }
+}
+
+fn shared(text: &str) -> Option<u16> {
+    mux(text).sessions
+}
+
+#[test]
+fn xudp_is_what_xray_means_by_it() {
+    let most = |most| MuxPackets::Xudp(NonZeroU16::new(most).unwrap());
+    for (text, sessions, packets, udp_443) in [
+        (r#"{ "enabled": true }"#, Some(8), MuxPackets::AsStreams, Udp443::Allow),
+        (r#"{ "enabled": true, "xudpConcurrency": 0 }"#, Some(8), MuxPackets::AsStreams, Udp443::Allow),
+        (r#"{ "enabled": true, "xudpConcurrency": 16 }"#, Some(8), most(16), Udp443::Reject),
+        (r#"{ "enabled": true, "concurrency": -1, "xudpConcurrency": 1 }"#, None, most(1), Udp443::Reject),
+        (r#"{ "enabled": true, "xudpConcurrency": -1 }"#, Some(8), MuxPackets::Separate, Udp443::Reject),
+        (
+            r#"{ "enabled": true, "xudpConcurrency": 4, "xudpProxyUDP443": "allow" }"#,
+            Some(8),
+            most(4),
+            Udp443::Allow,
+        ),
+        (r#"{ "enabled": true, "xudpProxyUDP443": "skip" }"#, Some(8), MuxPackets::AsStreams, Udp443::Skip),
+        (r#"{ "enabled": false, "xudpConcurrency": 4 }"#, None, MuxPackets::AsStreams, Udp443::Allow),
+    ] {
+        assert_eq!(mux(text), Mux { sessions, packets, udp_443 }, "{text}");
     }
 }
 

@@ -471,7 +471,7 @@ fn local_inbounds_and_freedom_have_their_own_names() {
     assert_eq!(redirect.address.as_ref().unwrap().to_string(), "127.0.0.1");
     assert_eq!(redirect.port.unwrap().get(), 3366);
     for (from, to, expected) in [
-        ("\"None\"", "\"Packet\"", "packetEncoding: this is not supported"),
+        ("\"None\"", "\"Stream\"", "packetEncoding: \"Stream\" is not supported by wsray"),
         ("\"IDENTITY\"", "\"FORCE_TCP\"", "replacing protocols is not supported"),
         ("\"udpEnabled\"", "\"udp\"", "help: write \"udpEnabled\""),
     ] {

@@ -139,7 +139,7 @@ impl Association<'_> {
         session.reach = Reach::Any(self.mapping);
         let endpoint = Client {
             packets,
-            client: from,
+            address: from,
             socket: Arc::clone(&self.socket),
             pool: Arc::clone(&self.inbound.pool),
             outgoing: None,
@@ -155,7 +155,7 @@ impl Association<'_> {
 /// A client's packets, and back.
 struct Client {
     packets: Receiver<Packet>,
-    client: SocketAddr,
+    address: SocketAddr,
     socket: Arc<UdpSocket>,
     pool: Arc<Pool>,
     outgoing: Option<Batch>,
@@ -198,7 +198,7 @@ impl Endpoint for Client {
                 wire::write_datagram_header(peer, &mut packet);
                 packet.extend_from_slice(payload);
                 // A packet that cannot be sent is lost, as on any way.
-                let _ = ready!(self.socket.poll_send_to(cx, &packet, self.client));
+                let _ = ready!(self.socket.poll_send_to(cx, &packet, self.address));
             }
             batch.advance(length);
         }
