@@ -44,6 +44,17 @@ impl fmt::Display for Listener {
 }
 
 impl Listener {
+    /// Sets what connections inherit.
+    ///
+    /// # Errors
+    /// As setsockopt(2).
+    pub fn prepare(&self, probes: KeepAlive) -> io::Result<()> {
+        match self {
+            Self::Tcp(socket) => Socket::prepare_listener(socket, probes),
+            Self::Unix { .. } => Ok(()),
+        }
+    }
+
     /// One that the process was started with.
     ///
     /// # Errors
@@ -101,7 +112,7 @@ impl Accepted {
     /// Ready to be used; fails when it is gone already.
     pub(super) fn socket(self, probes: KeepAlive) -> io::Result<Socket> {
         match self {
-            Self::Tcp(tcp) => Socket::with_probes(tcp, probes),
+            Self::Tcp(tcp) => Socket::accepted(tcp, probes),
             Self::Unix(unix) => Ok(Socket::unix(unix)),
         }
     }
@@ -140,6 +151,7 @@ fn listen_on(address: SocketAddr, options: &SocketOptions, both_families: bool) 
     direct(options, &socket).map_err(io::Error::other)?;
     // What is refused has been told at the start.
     let _ = tune(options, &socket, Purpose::Listen);
+    Socket::prepare_listener(&socket, options.keep_alive)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     let listener = TcpListener::from_std(socket.into())?;
@@ -183,5 +195,16 @@ mod tests {
         for other in ["127.0.0.2", "::1"] {
             assert!(TcpStream::connect((other, port)).await.is_err(), "{other}");
         }
+    }
+
+    #[tokio::test]
+    async fn accepted_connections_are_sent_without_delay_and_probed_when_silent() {
+        let listener = bind("127.0.0.1:0".parse().unwrap(), &SocketOptions::default()).unwrap();
+        let _near = TcpStream::connect(("127.0.0.1", port(&listener))).await.unwrap();
+        let Accepted::Tcp(far) = listener.accept().await.unwrap().0 else { panic!("a unix socket") };
+        let far = socket2::SockRef::from(&far);
+        assert!(far.tcp_nodelay().unwrap());
+        assert!(far.keepalive().unwrap());
+        assert_eq!(far.tcp_keepalive_time().unwrap(), std::time::Duration::from_secs(45));
     }
 }

@@ -55,6 +55,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub async fn serve(listener: Listener, mut inbound: watch::Receiver<Arc<Inbound>>, connections: Connections) {
     let waiting = Waiting::new(Limits::default());
     let mut running = JoinSet::new();
+    prepare(&listener, &inbound.borrow());
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -68,11 +69,21 @@ pub async fn serve(listener: Listener, mut inbound: watch::Receiver<Arc<Inbound>
                 }
             },
             Some(ended) = running.join_next() => drop(ended),
-            changed = inbound.changed() => if changed.is_err() { break },
+            changed = inbound.changed() => match changed {
+                Ok(()) => prepare(&listener, &inbound.borrow()),
+                Err(_) => break,
+            },
         }
     }
     drop(listener);
     while running.join_next().await.is_some() {}
+}
+
+/// What the listener's connections inherit may have been set by another program, or for another configuration.
+fn prepare(listener: &Listener, inbound: &Inbound) {
+    if let Err(error) = listener.prepare(inbound.common().socket.keep_alive) {
+        tell(inbound, format_args!("connections are not set up as configured: {error}"));
+    }
 }
 
 /// Serves one connection; somebody who has waited too long may have to go for it.

@@ -310,7 +310,9 @@ impl Channel {
             ready!(self.socket.poll_write(cx, batch))?;
             self.outgoing = None;
         }
-        if !self.control.is_empty() {
+        if self.goodbye == Goodbye::Queued {
+            ready!(self.socket.poll_write_last(cx, &mut self.control))?;
+        } else if !self.control.is_empty() {
             ready!(self.socket.poll_write_bytes(cx, &mut self.control))?;
         }
         if self.goodbye == Goodbye::Queued {

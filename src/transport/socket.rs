@@ -3,6 +3,7 @@
 use std::{
     io::{self, IoSlice, IoSliceMut, Read as _},
     net::SocketAddr,
+    os::fd::AsFd,
     pin::Pin,
     sync::{
         Arc,
@@ -12,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::net::{RecvFlags, recv};
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 use socket2::SockRef;
 use tokio::{
     io::{AsyncWrite, AsyncWriteExt, Interest},
@@ -103,6 +104,27 @@ impl Socket {
         tcp.set_nodelay(true)?;
         keep_alive(&SockRef::from(&tcp), probes)?;
         Ok(Self(Kind::Tcp { tcp, resets: AtomicBool::new(false) }))
+    }
+
+    /// Wraps a socket from a listener that was [`Socket::prepare_listener`]'s: on Linux it is set up already.
+    ///
+    /// # Errors
+    /// As [`Socket::new`].
+    pub fn accepted(tcp: TcpStream, probes: KeepAlive) -> io::Result<Self> {
+        if !cfg!(target_os = "linux") {
+            return Self::with_probes(tcp, probes);
+        }
+        Ok(Self(Kind::Tcp { tcp, resets: AtomicBool::new(false) }))
+    }
+
+    /// Sets what connections inherit from a listener on Linux, which saves three system calls for each.
+    ///
+    /// # Errors
+    /// As setsockopt(2).
+    pub fn prepare_listener(listener: &impl AsFd, probes: KeepAlive) -> io::Result<()> {
+        let listener = SockRef::from(listener);
+        listener.set_tcp_nodelay(true)?;
+        keep_alive(&listener, probes)
     }
 
     /// Wraps a connected unix socket.
@@ -216,6 +238,27 @@ impl Socket {
         while !bytes.is_empty() {
             let written = ready!(on_stream!(&mut self.0, stream => Pin::new(stream).poll_write(cx, bytes)))?;
             bytes.drain(..written);
+        }
+        *bytes = Vec::new();
+        Poll::Ready(Ok(()))
+    }
+
+    /// As [`Socket::poll_write_bytes`], for bytes that a FIN follows at once: the kernel sends both in one packet.
+    ///
+    /// # Errors
+    /// As send(2).
+    pub fn poll_write_last(&mut self, cx: &mut Context<'_>, bytes: &mut Vec<u8>) -> Poll<io::Result<()>> {
+        while !bytes.is_empty() {
+            ready!(on_stream!(&self.0, stream => stream.poll_write_ready(cx)))?;
+            let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
+            let written = on_stream!(&self.0, stream => {
+                stream.try_io(Interest::WRITABLE, || Ok(send(stream, bytes, flags)?))
+            });
+            match written {
+                Ok(written) => drop(bytes.drain(..written)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
         }
         *bytes = Vec::new();
         Poll::Ready(Ok(()))
