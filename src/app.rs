@@ -21,8 +21,8 @@ use std::{
 use outbounds::{Way, Ways};
 use tokio::sync::watch;
 use wsray_config::{
-    ClientStream, Config, Diagnostic, Fallback, FallbackSite, ForwardedTrust, Heartbeat, InboundProtocol, Mux,
-    MuxPackets, OutboundProtocol, PacketEncoding, ProxyProtocol, ServerStream,
+    ClientStream, Config, Diagnostic, Fallback, FallbackSite, ForwardedTrust, Heartbeat, InboundProtocol,
+    Mux, MuxPackets, OutboundProtocol, PacketEncoding, ProxyProtocol, ServerStream,
 };
 use wsray_route::IpSet;
 use wsray_vmess::{CmdKey, Replay, Target, Users};
@@ -48,7 +48,7 @@ use crate::{
     site::Site,
     stream::Pool,
     transport::{
-        self, Acceptor, Connector, Dialer, Senders, TlsDial, Trust, Visitors, client_config,
+        self, Acceptor, Connector, Dialer, Ready, Senders, TlsDial, Trust, Visitors, client_config,
         options::Purpose, server_config, server_name,
     },
     vmess::{EndMark, unix_seconds},
@@ -322,8 +322,11 @@ fn build_server(
         },
         udp_443: mux.udp_443,
     });
+    let connector = build_connector(server, stream, dialer, pool)?;
+    let preconnect = stream.ws.as_ref().and_then(|ws| ws.preconnect);
     Ok(VmessServer {
-        connector: build_connector(server, stream, dialer, pool)?,
+        ready: preconnect.map(|settings| Ready::new(connector.clone(), settings)),
+        connector,
         users: users.collect(),
         habits: Arc::default(),
     })

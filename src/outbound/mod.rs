@@ -103,6 +103,8 @@ pub struct How {
     pub ws: bool,
     /// How many bytes went as early data.
     pub early_data: usize,
+    /// The connection had been made before the session asked for it.
+    pub ready: bool,
 }
 
 impl std::fmt::Display for How {
@@ -114,6 +116,7 @@ impl std::fmt::Display for How {
         }
         match (self.ws, self.early_data) {
             (false, _) => Ok(()),
+            (true, _) if self.ready => f.write_str(", WebSocket, made before (preconnect)"),
             (true, 0) => f.write_str(", WebSocket, no early data"),
             (true, bytes) => write!(f, ", WebSocket, {bytes} bytes of early data"),
         }

@@ -1,5 +1,7 @@
 //! Sends sessions to a VMess server: header and first payload in the first flight, as early data where configured.
 
+mod made_before;
+
 use std::{
     net::SocketAddr,
     sync::{
@@ -24,7 +26,7 @@ use crate::{
     relay::FirstPayload,
     session::{Mapping, Reach, Session, Source},
     stream::{Endpoint, Layout, PacketAddr, Read},
-    transport::{Channel, ConnectError, Connector, HANDSHAKE_TIMEOUT},
+    transport::{Channel, ConnectError, Connector, HANDSHAKE_TIMEOUT, Ready},
     vmess::{EndMark, ServerHabits, VmessStream, unix_seconds},
 };
 
@@ -44,6 +46,8 @@ pub struct VmessServer {
     pub connector: Connector,
     /// Taken in turn; at least one.
     pub users: Vec<VmessUser>,
+    /// Connections to it that are made before they are needed.
+    pub ready: Option<Ready>,
     /// What we have learnt about it.
     pub habits: Arc<ServerHabits>,
 }
@@ -140,6 +144,13 @@ impl VmessServer {
         first: &mut Option<Said>,
     ) -> Result<Connected, OutboundError> {
         let target = session.target.clone();
+        let ready = self.ready.as_ref().filter(|_| session.network == Network::Tcp);
+        if let Some(channel) = ready.and_then(Ready::take) {
+            let request = user.request(Command::Tcp(target.clone()));
+            if let Some(connected) = self.carry_on(channel, &request, user, inbound, first).await? {
+                return Ok(connected);
+            }
+        }
         let request = user.request(match (session.network, session.reach) {
             (Network::Tcp, _) => Command::Tcp(target),
             (Network::Udp, Reach::Target) => Command::Udp(target),
@@ -157,7 +168,6 @@ impl VmessServer {
         inbound: Option<&mut dyn Endpoint>,
         first: &mut Option<Said>,
     ) -> Result<Connected, OutboundError> {
-        let crypto = |error: wsray_vmess::CryptoError| OutboundError::Crypto(error.to_string());
         let mut sealer = ChunkSealer::new(&request, Direction::Request).map_err(crypto)?;
         let deadline = Instant::now() + HANDSHAKE_TIMEOUT;
         let said = async {
@@ -177,7 +187,7 @@ impl VmessServer {
         } else {
             0
         };
-        let how = How { tls: channel.tls_version(), ws: channel.is_ws(), early_data: early };
+        let how = How { tls: channel.tls_version(), ws: channel.is_ws(), early_data: early, ready: false };
         channel.queue(&opening[early..]).map_err(OutboundError::Inbound)?;
         let stream = VmessStream::client(channel, &request, sealer, user.end_mark, Arc::clone(&self.habits))
             .map_err(crypto)?;
@@ -336,6 +346,10 @@ impl VmessUser {
         said.seal_onto(&mut sealer, &mut opening)?;
         Ok((opening, request.secrets))
     }
+}
+
+fn crypto(error: wsray_vmess::CryptoError) -> OutboundError {
+    OutboundError::Crypto(error.to_string())
 }
 
 /// Waits, if there is anything to wait for: even a sleep of nothing lasts until the timer's next millisecond.

@@ -26,7 +26,7 @@ use super::{
     heartbeat::{Beat, Heartbeat, Link},
     tls::Tls,
 };
-use crate::stream::{Batch, Cut, LARGE_BYTES, Pool};
+use crate::stream::{Batch, Cut, LARGE_BYTES, Pool, SMALL_BYTES};
 
 /// A connected transport, after its handshakes.
 pub struct Channel {
@@ -226,6 +226,18 @@ impl Channel {
             if let Some(incoming) = incoming {
                 return Poll::Ready(Ok(Some(incoming)));
             }
+        }
+    }
+
+    /// Ready when the peer has sent stream bytes, which the next read begins with, or (`false`) has gone.
+    pub fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        match ready!(self.poll_read(cx, SMALL_BYTES)) {
+            Ok(Some(Incoming { mut batch, stream })) => {
+                let bytes = batch.bytes()[stream].to_vec();
+                self.unread_stream(bytes);
+                Poll::Ready(true)
+            }
+            Ok(None) | Err(_) => Poll::Ready(false),
         }
     }
 

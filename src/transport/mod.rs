@@ -10,6 +10,7 @@ mod heartbeat;
 pub mod options;
 mod plain;
 pub mod proxy_protocol;
+mod ready;
 mod socket;
 mod tls;
 
@@ -22,6 +23,7 @@ pub use connect::{ConnectError, Connector, HANDSHAKE_TIMEOUT, TlsDial};
 pub use dial::{Dialer, Through};
 pub use forwarded::{Told, Trust};
 pub use plain::Plain;
+pub use ready::Ready;
 pub use socket::Socket;
 #[cfg(test)]
 pub(crate) use tls::Tls;

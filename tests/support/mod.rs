@@ -12,6 +12,7 @@
 pub mod apps;
 pub mod certificate;
 pub mod config;
+pub mod delay;
 pub mod front;
 pub mod geo;
 pub mod node;

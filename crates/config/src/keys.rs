@@ -329,6 +329,8 @@ pub(crate) const WS: &[Key] = &[
     key("connectionReuse", Quiet),
     key("parseXForwardedFor", Read),
     key("heartbeatPeriod", Read),
+    key("preconnect", Read),
+    key("preconnectMaxAge", Read),
     key("serverName", Misplaced("move it into \"tlsSettings\"")),
 ];
 

@@ -274,6 +274,9 @@ pub(crate) const WS: &[Key] = &[
     key("parseXForwardedFor", Read),
     // Xray's; V2Ray 5 has none.
     key("heartbeatPeriod", Read),
+    // wsray's.
+    key("preconnect", Read),
+    key("preconnectMaxAge", Read),
     key("headers", OtherDialect("write \"header\": [{ \"key\": \"Host\", \"value\": \"www.example.com\" }]")),
 ];
 

@@ -1,6 +1,9 @@
 //! What carries VMess, as the program uses it: TCP, TLS, WebSocket.
 
-use std::num::NonZeroU32;
+use std::{
+    num::{NonZeroU8, NonZeroU32},
+    time::Duration,
+};
 
 use wsray_route::Cidr;
 use wsray_vmess::{Address, Target};
@@ -139,6 +142,15 @@ pub enum Heartbeat {
     Every(NonZeroU32),
 }
 
+/// Connections to a server that are kept ready for sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Preconnect {
+    /// How many.
+    pub connections: NonZeroU8,
+    /// An older one is replaced; below the time that servers give a client that says nothing.
+    pub max_age: Duration,
+}
+
 /// The `streamSettings` of an outbound.
 #[derive(Clone, Debug, Default)]
 pub struct ClientStream {
@@ -183,6 +195,8 @@ pub struct ClientWs {
     pub early_data: Option<EarlyData>,
     /// When the server is pinged; [`Heartbeat::WhenIdle`] by default.
     pub heartbeat: Heartbeat,
+    /// Connections made before they are needed; `None` by default.
+    pub preconnect: Option<Preconnect>,
     /// Dial through a browser tab. Not supported yet, so always `false`.
     pub browser_forwarding: bool,
 }

@@ -6,8 +6,8 @@
 use std::num::NonZeroU32;
 
 use wsray_config::{
-    FallbackSite, ForwardedTrust, Heartbeat, InboundProtocol, Loaded, Options, OutboundProtocol,
-    ProxyProtocol, ServerStream, Source, load,
+    ClientWs, FallbackSite, ForwardedTrust, Heartbeat, InboundProtocol, Loaded, Options, OutboundProtocol,
+    Preconnect, ProxyProtocol, ServerStream, Source, load,
 };
 
 const ID: &str = "f47ac10b-58cc-4372-a567-0e02b2c3d479";
@@ -35,6 +35,10 @@ fn served(text: &str) -> (ForwardedTrust, Heartbeat) {
 }
 
 fn outbound(ws: &str) -> Heartbeat {
+    client(ws).heartbeat
+}
+
+fn client(ws: &str) -> ClientWs {
     let text = format!(
         r#"{{ "inbounds": [{{ "port": 1080, "listen": "127.0.0.1", "protocol": "socks" }}],
         "outbounds": [{{ "protocol": "vmess",
@@ -44,7 +48,7 @@ fn outbound(ws: &str) -> Heartbeat {
     let loaded = loaded(&text);
     assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
     let OutboundProtocol::Vmess(vmess) = &loaded.config.outbounds[0].protocol else { panic!("{text}") };
-    vmess.stream.ws.as_ref().unwrap().heartbeat
+    vmess.stream.ws.clone().unwrap()
 }
 
 fn trusted(networks: &[&str]) -> ForwardedTrust {
@@ -170,5 +174,22 @@ fn senders_of_the_proxy_protocol_can_be_limited() {
         ),
     ] {
         assert_eq!(in_both_dialects(written).accept_proxy_protocol, expected, "{written}");
+    }
+}
+
+#[test]
+fn preconnect_is_off_unless_the_outbound_asks_for_it() {
+    let ready = |connections, seconds| {
+        let connections = std::num::NonZeroU8::new(connections)?;
+        Some(Preconnect { connections, max_age: std::time::Duration::from_secs(seconds) })
+    };
+    for (ws, expected) in [
+        ("", None),
+        (r#", "wsSettings": { "path": "/ray" }"#, None),
+        (r#", "wsSettings": { "preconnect": 0 }"#, None),
+        (r#", "wsSettings": { "preconnect": 2 }"#, ready(2, 20)),
+        (r#", "wsSettings": { "preconnect": 16, "preconnectMaxAge": 3 }"#, ready(16, 3)),
+    ] {
+        assert_eq!(client(ws).preconnect, expected, "{ws}");
     }
 }

@@ -10,8 +10,8 @@ use super::{
     stream, values,
 };
 use crate::{
-    Blackhole, Dial, DomainStrategy, FastOpen, Freedom, Mux, MuxPackets, Outbound, OutboundProtocol, Redirect,
-    Udp443, VmessOutUser, VmessOutbound, VmessServer, keys, keys5,
+    Blackhole, Dial, DomainStrategy, FastOpen, Freedom, Mux, MuxPackets, Outbound, OutboundProtocol,
+    Redirect, Udp443, VmessOutUser, VmessOutbound, VmessServer, keys, keys5,
     node::{Dialect, Node, Parsed},
     object::Object,
     v5,

@@ -1,6 +1,9 @@
 //! `wsSettings`
 
-use std::num::NonZeroU32;
+use std::{
+    num::{NonZeroU8, NonZeroU32},
+    time::Duration,
+};
 
 use wsray_ws::{
     ClientOptions, EarlyData, EarlyDataPlace, HeaderName, HeaderValue, Headers, OptionError, Path,
@@ -12,7 +15,7 @@ use super::{
     stream::refuse_proxy_protocol,
 };
 use crate::{
-    ClientWs, Diagnostic, Heartbeat, Place, ProxyProtocol, ServerWs, keys, keys5,
+    ClientWs, Diagnostic, Heartbeat, Place, Preconnect, ProxyProtocol, ServerWs, keys, keys5,
     node::{Dialect, Node, Parsed, Reported},
     object::Object,
 };
@@ -51,6 +54,7 @@ pub(super) fn server(
     for (key, help) in [
         (object.either("headers", "header"), "headers are what a client sends; remove them"),
         ("host", "requests for any host are served; remove it"),
+        ("preconnect", "it is for clients; move it to the outbound that dials this server"),
         ("useBrowserForwarding", "it is for clients, and servers need no setting for it; remove it"),
     ] {
         if let Some(unused) = object.find(key).filter(|node| !node.is_off()) {
@@ -79,6 +83,29 @@ fn heartbeat(object: &Object<'_>, absent: Heartbeat) -> Parsed<Heartbeat> {
     let seconds = node.number("a number of seconds", 0..=u32::MAX)?;
     Ok(NonZeroU32::new(seconds).map_or(Heartbeat::Off, Heartbeat::Every))
 }
+
+/// `preconnect` and `preconnectMaxAge`, in seconds: wsray's own.
+fn preconnect(object: &Object<'_>) -> Parsed<Option<Preconnect>> {
+    let connections = object.number("preconnect", "connections", 0..=MOST_READY);
+    let max_age = object.number("preconnectMaxAge", "seconds", 1..=3600);
+    let Some(connections) = connections?.and_then(|number| NonZeroU8::new(u8::try_from(number).ok()?)) else {
+        if let Some(node) = object.find("preconnectMaxAge") {
+            node.warn(
+                "this has no effect: no connections are kept ready",
+                "write \"preconnect\": 2 beside it, or remove it",
+            );
+        }
+        return max_age.map(|_| None);
+    };
+    let max_age = max_age?.map_or(READY_MAX_AGE, |seconds| Duration::from_secs(seconds.into()));
+    Ok(Some(Preconnect { connections, max_age }))
+}
+
+/// More connections ready than this would be a load on the server.
+const MOST_READY: u32 = 16;
+
+/// A third of what V2Ray gives a silent client (v2fly/v2ray-core `features/policy/policy.go`: 60 seconds).
+const READY_MAX_AGE: Duration = Duration::from_secs(20);
 
 /// Xray's `?ed=N` leaves the path; V2Ray would answer 404 to every request, as it does to any other query. In
 /// path mode a query is an ordinary prefix.
@@ -123,6 +150,7 @@ pub(super) fn client(stream: &Node<'_>, settings: Option<&Node<'_>>) -> Parsed<C
             headers: Headers::default(),
             early_data: None,
             heartbeat: Heartbeat::WhenIdle,
+            preconnect: None,
             browser_forwarding: false,
         });
     };
@@ -130,6 +158,7 @@ pub(super) fn client(stream: &Node<'_>, settings: Option<&Node<'_>>) -> Parsed<C
     let proxy_protocol = refuse_proxy_protocol(Some(&object));
     let browser_forwarding = browser_forwarding(&object);
     let heartbeat = heartbeat(&object, Heartbeat::WhenIdle);
+    let preconnect = preconnect(&object);
     for key in ["parseXForwardedFor", "fallback"] {
         if let Some(unused) = object.find(key).filter(|node| !node.is_off()) {
             unused.warn("this has no effect on an outbound", "move it to the inbound of the server");
@@ -146,6 +175,7 @@ pub(super) fn client(stream: &Node<'_>, settings: Option<&Node<'_>>) -> Parsed<C
         headers: headers?,
         early_data,
         heartbeat: heartbeat?,
+        preconnect: preconnect?,
         browser_forwarding: browser_forwarding?,
     })
 }
