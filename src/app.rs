@@ -25,7 +25,7 @@ use wsray_config::{
     Mux, MuxPackets, OutboundProtocol, PacketEncoding, ProxyProtocol, ServerStream,
 };
 use wsray_route::IpSet;
-use wsray_vmess::{CmdKey, Replay, Target, Users};
+use wsray_vmess::{Address, CmdKey, Replay, Target, Users};
 use wsray_ws::{
     ClientOptions, ServerOptions,
     client::{Scheme, host_header},
@@ -43,8 +43,11 @@ use crate::{
     mux,
     names::Names,
     observe::Log,
-    outbound::{Freedom, Outbound, OutboundKind, Packets, VmessOutbound, VmessServer, VmessUser},
-    session::{Mapping, Quota, Sniffing},
+    outbound::{
+        Freedom, Outbound, OutboundKind, Packets, ProxyKind, ProxyOutbound, ProxyServer, VmessOutbound,
+        VmessServer, VmessUser,
+    },
+    session::{Credentials, Mapping, Quota, Sniffing},
     site::Site,
     stream::Pool,
     transport::{
@@ -277,6 +280,20 @@ fn build_outbound(
                 next: AtomicUsize::new(0),
             })
         }
+        OutboundProtocol::Proxy(proxy) => {
+            let servers = proxy.servers.iter().map(|server| {
+                let place = (&server.address, server.port);
+                Ok(ProxyServer {
+                    connector: build_connector(place, &proxy.stream, dialer, pool)?,
+                    accounts: server.accounts.iter().map(credentials).collect(),
+                })
+            });
+            OutboundKind::Proxy(ProxyOutbound {
+                protocol: proxy_kind(&proxy.protocol),
+                servers: servers.collect::<Result<_, _>>()?,
+                next: AtomicUsize::new(0),
+            })
+        }
         OutboundProtocol::Freedom(freedom) => OutboundKind::Freedom(Freedom {
             dialer: dialer.clone(),
             through: through.clone(),
@@ -322,7 +339,7 @@ fn build_server(
         },
         udp_443: mux.udp_443,
     });
-    let connector = build_connector(server, stream, dialer, pool)?;
+    let connector = build_connector((&server.address, server.port), stream, dialer, pool)?;
     let preconnect = stream.ws.as_ref().and_then(|ws| ws.preconnect);
     Ok(VmessServer {
         ready: preconnect.map(|settings| Ready::new(connector.clone(), settings)),
@@ -332,24 +349,37 @@ fn build_server(
     })
 }
 
+fn proxy_kind(config: &wsray_config::ProxyKind) -> ProxyKind {
+    match config {
+        wsray_config::ProxyKind::Socks5 => ProxyKind::Socks5,
+        wsray_config::ProxyKind::Socks4 => ProxyKind::Socks4,
+        wsray_config::ProxyKind::Socks4a => ProxyKind::Socks4a,
+        wsray_config::ProxyKind::Http(headers) => ProxyKind::Http(headers.clone()),
+    }
+}
+
+fn credentials(account: &wsray_config::Account) -> Credentials {
+    Credentials { user: account.user.clone().into(), password: account.password.clone().into() }
+}
+
 fn build_connector(
-    server: &wsray_config::VmessServer,
+    (address, port): (&Address, NonZeroU16),
     stream: &ClientStream,
     dialer: &Dialer,
     pool: &Arc<Pool>,
 ) -> Result<Connector, Diagnostic> {
     let tls = stream.tls.as_ref().map(|tls| {
-        Ok::<_, Diagnostic>(TlsDial { config: client_config(tls)?, name: server_name(tls, &server.address)? })
+        Ok::<_, Diagnostic>(TlsDial { config: client_config(tls)?, name: server_name(tls, address)? })
     });
     let scheme = if stream.tls.is_some() { Scheme::Wss } else { Scheme::Ws };
     let ws = stream.ws.as_ref().map(|ws| ClientOptions {
         path: ws.path.clone(),
-        host: host(&ws.headers, server, scheme),
+        host: host(&ws.headers, address, port, scheme),
         headers: ws.headers.clone(),
         early_data: ws.early_data.clone(),
     });
     Ok(Connector {
-        server: Target { address: server.address.clone(), port: server.port.get() },
+        server: Target { address: address.clone(), port: port.get() },
         dialer: dialer.clone(),
         tls: tls.transpose()?,
         ws,
@@ -358,9 +388,8 @@ fn build_connector(
     })
 }
 
-fn host(headers: &wsray_ws::Headers, server: &wsray_config::VmessServer, scheme: Scheme) -> String {
-    let port: NonZeroU16 = server.port;
-    let address = server.address.to_string();
+fn host(headers: &wsray_ws::Headers, address: &Address, port: NonZeroU16, scheme: Scheme) -> String {
+    let address = address.to_string();
     host_header(headers, address.trim_matches(['[', ']']), port.get(), scheme)
 }
 

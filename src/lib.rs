@@ -23,6 +23,7 @@ pub mod run;
 pub mod session;
 pub mod site;
 pub mod sniff;
+pub mod socks;
 pub mod stream;
 pub mod transport;
 pub mod vmess;

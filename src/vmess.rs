@@ -217,10 +217,14 @@ impl VmessStream {
             (Reading::Damaged, _) => Err(Cut::protocol("VMess", "a chunk was damaged on the way")),
             (_, Some(ChannelEnd::Broken { layer, reason })) => Err(Cut::protocol(layer, reason)),
             (_, Some(ChannelEnd::Close(_))) if self.refused() => Err(Cut::Unfinished(REFUSED)),
-            (_, Some(ChannelEnd::Eof)) if self.refused() => Err(Cut::Unfinished(DROPPED)),
+            (_, Some(ChannelEnd::Eof | ChannelEnd::CloseNotify)) if self.refused() => {
+                Err(Cut::Unfinished(DROPPED))
+            }
             _ if self.is_inside_chunk() => Err(Cut::Unfinished("the peer closed in the middle of a chunk")),
             (_, Some(ChannelEnd::Close(code))) if self.may_end_unmarked(*code) => Ok(Read::End),
-            (_, Some(ChannelEnd::Eof)) if !self.channel.is_ws() && self.may_end_unmarked(None) => {
+            (_, Some(ChannelEnd::Eof | ChannelEnd::CloseNotify))
+                if !self.channel.is_ws() && self.may_end_unmarked(None) =>
+            {
                 Ok(Read::End)
             }
             _ if !self.answered && matches!(self.side, Side::Client { .. }) => {

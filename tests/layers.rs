@@ -25,7 +25,7 @@ const ROWS: [&[&str]; 10] = [
     &["outbound"],
     &["vmess", "relay", "sniff", "mux", "site"],
     &["transport"],
-    &["names"],
+    &["names", "socks"],
     &["session", "stream", "observe", "cause"],
 ];
 

@@ -1,10 +1,7 @@
 //! What the fuzz targets run: each function makes the arguments of one invariant from any bytes, and panics where the
 //! invariant does not hold. `tests/corpus.rs` of the program runs the kept inputs through the same functions.
 
-use wsray::{
-    inbound::{http::wire as http, socks::wire as socks},
-    transport::proxy_protocol,
-};
+use wsray::{inbound::http::wire as http, socks, transport::proxy_protocol};
 use wsray_ws::{Role, invariants as ws};
 
 /// A fuzz target: its name, which is that of its corpus as well, and what it runs.

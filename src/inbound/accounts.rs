@@ -4,20 +4,7 @@ use std::fmt;
 
 use aws_lc_rs::{constant_time::verify_slices_are_equal, digest};
 
-/// What a client claims to be. Its `Debug` shows nothing.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Credentials {
-    /// The user's name, as sent.
-    pub user: Vec<u8>,
-    /// The password, as sent: secret.
-    pub password: Vec<u8>,
-}
-
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Credentials(…)")
-    }
-}
+pub use crate::session::Credentials;
 
 /// The accounts of one inbound. Without any, everybody may use it.
 #[derive(Clone, Default)]

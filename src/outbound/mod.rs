@@ -3,12 +3,13 @@
 mod cone;
 mod freedom;
 mod hop;
+pub mod proxy;
 mod udp;
 mod vmess;
 
 use std::{io, sync::Arc};
 
-use tokio::time::{Duration, timeout};
+use tokio::time::{Duration, sleep, timeout};
 use wsray_config::{DomainStrategy, Otherwise};
 use wsray_vmess::{Address, Target};
 
@@ -22,6 +23,7 @@ use crate::{
 
 pub use freedom::Freedom;
 pub use hop::Hop;
+pub use proxy::{ProxyKind, ProxyOutbound, ProxyServer};
 pub use udp::UdpEndpoint;
 pub use vmess::{Packets, VmessOutbound, VmessServer, VmessUser};
 
@@ -75,6 +77,8 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(16);
 pub enum OutboundKind {
     /// Sends it to a VMess server.
     Vmess(VmessOutbound),
+    /// Sends it through a SOCKS or HTTP proxy.
+    Proxy(ProxyOutbound),
     /// Connects to the target itself.
     Freedom(Freedom),
     /// Ends it.
@@ -133,6 +137,16 @@ pub enum OutboundError {
     /// The inbound's stream was cut before anything could be sent.
     #[error("the inbound was cut first: {0}")]
     Inbound(Cut),
+    /// A proxy gives no way to the target.
+    #[error("the {protocol} proxy {server} {source}")]
+    Proxy {
+        /// What it is asked in.
+        protocol: &'static str,
+        /// Where it is.
+        server: Target,
+        /// Why.
+        source: proxy::ProxyError,
+    },
     /// The crypto library failed.
     #[error("{0}")]
     Crypto(String),
@@ -160,6 +174,8 @@ impl Outbound {
         match &self.kind {
             _ if is_looked_up => false,
             OutboundKind::Vmess(vmess) => vmess.gathers(mapping, target),
+            // Each asks the proxy for an association of its own.
+            OutboundKind::Proxy(_) => false,
             OutboundKind::Freedom(freedom) => freedom.gathers(mapping, target),
             OutboundKind::Blackhole { .. } => true,
         }
@@ -181,6 +197,7 @@ impl Outbound {
         let session = resolved.as_ref().unwrap_or(session);
         match &self.kind {
             OutboundKind::Vmess(vmess) => vmess.connect(session, inbound).await,
+            OutboundKind::Proxy(proxy) => proxy.connect(session).await,
             OutboundKind::Freedom(freedom) => freedom.connect(session, inbound).await,
             OutboundKind::Blackhole { .. } => Err(OutboundError::Blackhole),
         }
@@ -199,3 +216,19 @@ async fn first_payload(inbound: &mut dyn Endpoint, layout: Layout) -> Result<Opt
 /// How long an application that says nothing is waited for
 /// (v2fly/v2ray-core `proxy/vmess/outbound/outbound.go`).
 const FIRST_PAYLOAD_WAIT: Duration = Duration::from_millis(100);
+
+/// The pauses before each attempt to reach a server (v2fly/v2ray-core `proxy/vmess/outbound/outbound.go`).
+const ATTEMPTS: [Duration; 5] = [
+    Duration::ZERO,
+    Duration::from_millis(200),
+    Duration::from_millis(400),
+    Duration::from_millis(600),
+    Duration::from_millis(800),
+];
+
+/// Waits, if there is anything to wait for: even a sleep of nothing lasts until the timer's next millisecond.
+async fn wait(pause: Duration) {
+    if !pause.is_zero() {
+        sleep(pause).await;
+    }
+}

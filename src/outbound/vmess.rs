@@ -8,11 +8,10 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
 use rand::{Rng, RngExt};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use wsray_config::Udp443;
 use wsray_vmess::{
     Address, AesHardware, ChunkSealer, CmdKey, Command, Direction, HeaderEntropy, MAX_PACKET_ADDR, Network,
@@ -20,7 +19,7 @@ use wsray_vmess::{
     seal_request,
 };
 
-use super::{Connected, How, OutboundError, first_payload};
+use super::{ATTEMPTS, Connected, How, OutboundError, first_payload, wait};
 use crate::{
     mux::{self, MuxStream, Place, Wanted},
     relay::FirstPayload,
@@ -84,15 +83,6 @@ pub enum Packets {
 
 /// The port of QUIC (RFC 9114 section 3.1).
 const QUIC: u16 = 443;
-
-/// The pauses before each attempt to reach a server (v2fly/v2ray-core `proxy/vmess/outbound/outbound.go`).
-const ATTEMPTS: [Duration; 5] = [
-    Duration::ZERO,
-    Duration::from_millis(200),
-    Duration::from_millis(400),
-    Duration::from_millis(600),
-    Duration::from_millis(800),
-];
 
 impl VmessOutbound {
     /// Asks the server for a session. The connection is made while the application is given the time to speak;
@@ -350,13 +340,6 @@ impl VmessUser {
 
 fn crypto(error: wsray_vmess::CryptoError) -> OutboundError {
     OutboundError::Crypto(error.to_string())
-}
-
-/// Waits, if there is anything to wait for: even a sleep of nothing lasts until the timer's next millisecond.
-async fn wait(pause: Duration) {
-    if !pause.is_zero() {
-        sleep(pause).await;
-    }
 }
 
 /// What the application said before the header went out; kept as it is, since every attempt seals it anew.

@@ -102,6 +102,21 @@ impl fmt::Display for Source {
     }
 }
 
+/// Who somebody says he is: a client to us, or we to a proxy. Its `Debug` shows nothing.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// The user's name, as sent.
+    pub user: Vec<u8>,
+    /// The password, as sent: secret.
+    pub password: Vec<u8>,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credentials(…)")
+    }
+}
+
 /// What is done with a name that an application's first words hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sniffing {

@@ -72,7 +72,9 @@ enum Goodbye {
 pub enum ChannelEnd {
     /// A WebSocket close frame with this code.
     Close(Option<u16>),
-    /// The connection ended without one.
+    /// TLS's own end, a close_notify, without one.
+    CloseNotify,
+    /// The connection ended without either.
     Eof,
     /// The peer broke TLS or WebSocket.
     Broken {
@@ -127,6 +129,19 @@ impl Channel {
     /// The socket below.
     pub fn socket(&self) -> &Socket {
         &self.socket
+    }
+
+    /// The socket, and what was read from it already; the channel again if there is TLS or WebSocket.
+    ///
+    /// # Errors
+    /// The channel.
+    pub fn into_socket(self) -> Result<(Socket, Vec<u8>), Box<Self>> {
+        if self.tls.is_some() || self.ws.is_some() || self.outgoing.is_some() || !self.control.is_empty() {
+            return Err(Box::new(self));
+        }
+        let mut read = self.carry;
+        read.extend(self.ahead);
+        Ok((self.socket, read))
     }
 
     /// From here on frames are spoken. `ahead` came behind the peer's head, `early` is the first of its stream.

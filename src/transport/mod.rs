@@ -13,6 +13,7 @@ pub mod proxy_protocol;
 mod ready;
 mod socket;
 mod tls;
+mod tunnel;
 
 pub use accept::{
     AcceptError, Accepted, Acceptor, Arrived, Judged, Rejected, Senders, Upgrade, Visitor, Visitors, Who,
@@ -27,3 +28,4 @@ pub use ready::Ready;
 pub use socket::Socket;
 #[cfg(test)]
 pub(crate) use tls::Tls;
+pub use tunnel::Tunnel;

@@ -157,6 +157,17 @@ impl Socket {
         }
     }
 
+    /// Who is on the other end; `None`: it is a unix socket.
+    ///
+    /// # Errors
+    /// When the socket is gone already.
+    pub fn peer(&self) -> io::Result<Option<SocketAddr>> {
+        match &self.0 {
+            Kind::Tcp { tcp, .. } => tcp.peer_addr().map(Some),
+            Kind::Unix(_) | Kind::Pair(_) => Ok(None),
+        }
+    }
+
     /// The first byte that a read would find, left where it is; `None`: the end.
     ///
     /// # Errors

@@ -245,6 +245,37 @@ pub(crate) const HTTP: &[Key] = &[
 /// An element of `accounts`.
 pub(crate) const ACCOUNT: &[Key] = &[key("user", Read), key("pass", Read)];
 
+/// `settings` of a socks outbound: `servers`, or one server written flat.
+pub(crate) const SOCKS_OUTBOUND: &[Key] = &[
+    key("servers", Read),
+    key("version", Read),
+    key("address", Read),
+    key("port", Read),
+    key("user", Read),
+    key("pass", Read),
+    key("level", Quiet),
+    key("email", Quiet),
+];
+
+/// `settings` of an http outbound: `servers`, or one server written flat.
+pub(crate) const HTTP_OUTBOUND: &[Key] = &[
+    key("servers", Read),
+    key("headers", Read),
+    key("address", Read),
+    key("port", Read),
+    key("user", Read),
+    key("pass", Read),
+    key("level", Quiet),
+    key("email", Quiet),
+];
+
+/// An element of `servers` of a socks or http outbound.
+pub(crate) const PROXY_SERVER: &[Key] = &[key("address", Read), key("port", Read), key("users", Read)];
+
+/// An element of `users` there.
+pub(crate) const PROXY_USER: &[Key] =
+    &[key("user", Read), key("pass", Read), key("level", Quiet), key("email", Quiet)];
+
 /// `settings` of a freedom outbound.
 pub(crate) const FREEDOM: &[Key] = &[
     key("domainStrategy", Read),

@@ -221,6 +221,26 @@ pub(crate) const SOCKS: &[Key] = &[
 /// `settings` of an http inbound, and of a blackhole outbound.
 pub(crate) const NOTHING: &[Key] = &[];
 
+/// `settings` of a socks outbound.
+pub(crate) const SOCKS_OUTBOUND: &[Key] = &[
+    key("address", Read),
+    key("port", Read),
+    key("servers", OtherDialect("write \"address\" and \"port\"")),
+    key("user", OtherDialect(ACCOUNTS)),
+    key("version", OtherDialect("remove it: this dialect knows version 5 only")),
+];
+
+/// `settings` of an http outbound.
+pub(crate) const HTTP_OUTBOUND: &[Key] = &[
+    key("address", Read),
+    key("port", Read),
+    key("h1SkipWaitForReply", Without("the proxy's answer is waited for")),
+    key("servers", OtherDialect("write \"address\" and \"port\"")),
+    key("user", OtherDialect(ACCOUNTS)),
+];
+
+const ACCOUNTS: &str = "write the whole configuration in V2Ray 4's dialect, which knows accounts";
+
 /// `settings` of a freedom outbound.
 pub(crate) const FREEDOM: &[Key] = &[
     key("destinationOverride", Read),

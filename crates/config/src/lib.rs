@@ -36,9 +36,9 @@ pub use dial::{
 pub use format::Format;
 pub use model::{
     Account, Blackhole, Config, Freedom, HttpInbound, Inbound, InboundProtocol, Level, Listen, ListenAt, Log,
-    LogTarget, Mux, MuxPackets, Outbound, OutboundProtocol, PacketEncoding, Padding, Policy, Ports, Redirect,
-    SocksInbound, SocksUdp, Timeouts, Udp443, UnixAddress, VmessInbound, VmessOutUser, VmessOutbound,
-    VmessServer, VmessUser,
+    LogTarget, Mux, MuxPackets, Outbound, OutboundProtocol, PacketEncoding, Padding, Policy, Ports,
+    ProxyKind, ProxyOutbound, ProxyServer, Redirect, SocksInbound, SocksUdp, Timeouts, Udp443, UnixAddress,
+    VmessInbound, VmessOutUser, VmessOutbound, VmessServer, VmessUser,
 };
 pub use nearest::nearest;
 pub use routing::{Condition, IpGroup, Placed, Routing, Rule, Sniffing};

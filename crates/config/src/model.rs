@@ -307,7 +307,7 @@ pub struct HttpInbound {
     pub level: u32,
 }
 
-/// A user and password of a local inbound. `Debug` shows no password.
+/// A user and password of a local inbound or of a proxy. `Debug` shows no password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Account {
     /// The name.
@@ -337,10 +337,11 @@ pub struct Outbound {
 
 /// What an outbound does with a session.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "a program has a handful of them")]
 pub enum OutboundProtocol {
     /// Sends it to a VMess server.
     Vmess(VmessOutbound),
+    /// Sends it through a SOCKS or HTTP proxy.
+    Proxy(ProxyOutbound),
     /// Connects to the target itself.
     Freedom(Freedom),
     /// Ends it.
@@ -421,6 +422,43 @@ pub struct VmessOutUser {
     pub no_end_mark: bool,
     /// The level in [`Policy`].
     pub level: u32,
+}
+
+/// A client of SOCKS or HTTP proxies.
+#[derive(Clone, Debug)]
+pub struct ProxyOutbound {
+    /// What they speak.
+    pub protocol: ProxyKind,
+    /// Taken in turn; at least one.
+    pub servers: Vec<ProxyServer>,
+    /// What carries it.
+    pub stream: ClientStream,
+}
+
+/// What a proxy speaks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProxyKind {
+    /// SOCKS 5, the default.
+    Socks5,
+    /// `version` is `4`: IPv4 alone, and names are looked up here.
+    Socks4,
+    /// `version` is `4a`: SOCKS 4 with names.
+    Socks4a,
+    /// HTTP CONNECT, with these `headers` beside its own.
+    Http(wsray_ws::Headers),
+}
+
+/// A proxy that an outbound uses.
+#[derive(Clone, Debug)]
+pub struct ProxyServer {
+    /// Where the server is written.
+    pub place: Place,
+    /// Where it is.
+    pub address: Address,
+    /// Its port.
+    pub port: NonZeroU16,
+    /// Who we are to it, taken in turn; may be empty. With SOCKS 4 passwords are empty.
+    pub accounts: Vec<Account>,
 }
 
 /// Connects to the target itself.

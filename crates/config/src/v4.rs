@@ -7,6 +7,7 @@ mod dial;
 mod front;
 mod inbound;
 mod outbound;
+mod proxy;
 pub(crate) mod routing;
 pub(crate) mod rule;
 pub(crate) mod settings;

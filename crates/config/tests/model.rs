@@ -7,7 +7,7 @@ use std::{num::NonZeroU16, time::Duration};
 use wsray_config::{
     Blackhole, Condition, Config, Dial, DomainStrategy, Families, Family, FastOpen, InboundProtocol,
     KeepAlive, Level, ListenAt, LogTarget, Mux, MuxPackets, Options, Otherwise, OutboundProtocol, Padding,
-    PemSource, ProxyProtocol, Rule, SocketOptions, Source, Transparent, Udp443, UnixAddress, load,
+    PemSource, ProxyKind, ProxyProtocol, Rule, SocketOptions, Source, Transparent, Udp443, UnixAddress, load,
 };
 use wsray_route::Destination;
 use wsray_vmess::SecurityChoice;
@@ -115,6 +115,39 @@ fn a_port_may_be_a_number_a_text_or_a_range() {
         assert_eq!((listen.ports().unwrap().first(), listen.ports().unwrap().last()), (first, last));
         assert_eq!(listen.address().unwrap().to_string(), "127.0.0.1");
         assert_eq!(listen.ports().unwrap().iter().count(), usize::from(last - first) + 1);
+    }
+}
+
+#[test]
+fn proxies_are_written_in_a_list_or_flat() {
+    let servers = r#""servers": [{ "address": "a.example", "port": 1, "users": [{ "user": "ann", "pass": "p", "level": 1 }] }]"#;
+    let flat = r#""address": "a.example", "port": 1, "user": "ann", "pass": "p", "level": 1"#;
+    for (protocol, more, expected) in [
+        ("socks", "", ProxyKind::Socks5),
+        ("socks", r#""version": "4a","#, ProxyKind::Socks4a),
+        ("http", "", ProxyKind::Http(wsray_ws::Headers::default())),
+    ] {
+        for settings in [servers, flat] {
+            let settings =
+                if more.is_empty() { settings.to_owned() } else { settings.replace(r#""pass": "p","#, "") };
+            let text = format!(
+                r#"{{ "inbounds": [{{ "protocol": "socks", "listen": "127.0.0.1", "port": 1 }}],
+                  "outbounds": [{{ "protocol": "{protocol}", "settings": {{ {more} {settings} }},
+                    "streamSettings": {{ "security": "tls" }} }}] }}"#
+            );
+            let loaded = load(&[Source::new("config.json", &text)], &Options::default()).unwrap();
+            assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+            let OutboundProtocol::Proxy(proxy) = &loaded.config.outbounds[0].protocol else {
+                panic!("{text}")
+            };
+            assert_eq!(proxy.protocol, expected);
+            assert!(proxy.stream.tls.is_some());
+            let server = &proxy.servers[0];
+            assert_eq!((server.address.to_string().as_str(), server.port.get()), ("a.example", 1));
+            assert_eq!(server.accounts[0].user, "ann");
+            assert_eq!(server.accounts[0].password, if more.is_empty() { "p" } else { "" });
+            assert!(!format!("{server:?}").contains("\"p\""));
+        }
     }
 }
 

@@ -1,7 +1,6 @@
 //! The socks inbound: SOCKS 4, 4a and 5, with CONNECT and UDP ASSOCIATE.
 
 mod udp;
-pub mod wire;
 
 use std::{io, net::IpAddr, sync::Arc};
 
@@ -14,6 +13,7 @@ use super::{
 };
 use crate::{
     session::{Mapping, Source},
+    socks as wire,
     stream::Pool,
     transport::{Plain, Socket},
 };

@@ -15,9 +15,10 @@ use tokio::{
 };
 use wsray_vmess::{Network, Target};
 
-use super::{SocksInbound, SocksUdp, wire};
+use super::{SocksInbound, SocksUdp};
 use crate::{
     session::{Mapping, Reach, Source},
+    socks as wire,
     stream::{Batch, Cut, Endpoint, Layout, Pool, Read},
     transport::Socket,
 };

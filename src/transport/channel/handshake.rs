@@ -38,7 +38,7 @@ impl Channel {
     /// TLS tells of a close_notify once only.
     fn note_closed(&mut self, opened: Opened) {
         if opened.closed {
-            self.end = Some(ChannelEnd::Eof);
+            self.end = Some(ChannelEnd::CloseNotify);
         }
     }
 
@@ -89,7 +89,7 @@ impl Channel {
             // An error that comes behind bytes comes again at the next call.
             let closed = opened.as_ref().is_ok_and(|opened| opened.closed);
             if closed {
-                self.end = Some(ChannelEnd::Eof);
+                self.end = Some(ChannelEnd::CloseNotify);
             }
             if bytes.len() > before || closed {
                 return Ok(bytes.len() - before);

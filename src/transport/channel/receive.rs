@@ -77,7 +77,7 @@ impl Channel {
             Ok(opened) => {
                 *tls.carry() = records[opened.used..].to_vec();
                 if opened.closed {
-                    self.end = Some(ChannelEnd::Eof);
+                    self.end = Some(ChannelEnd::CloseNotify);
                 }
             }
             Err(error) => self.end = Some(ChannelEnd::Broken { layer: "TLS", reason: error.to_string() }),

@@ -7,7 +7,7 @@ use wsray_vmess::SecurityChoice;
 use super::{
     dial,
     inbound::{alter_id, level},
-    stream, values,
+    proxy, stream, values,
 };
 use crate::{
     Blackhole, Dial, DomainStrategy, FastOpen, Freedom, Mux, MuxPackets, Outbound, OutboundProtocol,
@@ -20,14 +20,12 @@ use crate::{
 /// The outbound protocols of V2Ray and Xray.
 const PROTOCOLS: values::Names = values::Names {
     what: "an outbound protocol",
-    known: &["vmess", "freedom", "blackhole"],
+    known: &["vmess", "socks", "http", "freedom", "blackhole"],
     foreign: &[
         "vless",
         "trojan",
         "shadowsocks",
         "shadowsocks2022",
-        "socks",
-        "http",
         "dns",
         "loopback",
         "mtproto",
@@ -35,7 +33,7 @@ const PROTOCOLS: values::Names = values::Names {
         "hysteria2",
         "vlite",
     ],
-    foreign_help: "remove this outbound, or use vmess, freedom or blackhole",
+    foreign_help: "remove this outbound, or use vmess, socks, http, freedom or blackhole",
 };
 
 /// Reads an element of `outbounds`.
@@ -127,12 +125,17 @@ fn protocol<'a>(object: &Object<'a>, transport: Option<&Object<'a>>) -> Parsed<(
     match name.to_ascii_lowercase().as_str() {
         "vmess" => {
             let servers = servers(object);
-            let stream = stream::client(object, transport, servers.as_deref().unwrap_or_default());
+            let addresses: Vec<_> = servers.iter().flatten().map(|server| server.address.clone()).collect();
+            let stream = stream::client(object, transport, &addresses);
             let (stream, dial) = stream?;
             let vmess = VmessOutbound { servers: servers?, stream, mux: Mux::default() };
             warn_unprotected(object, &vmess);
             Ok((OutboundProtocol::Vmess(vmess), dial))
         }
+        "socks" => {
+            proxy::socks(object, transport).map(|(proxy, dial)| (OutboundProtocol::Proxy(proxy), dial))
+        }
+        "http" => proxy::http(object, transport).map(|(proxy, dial)| (OutboundProtocol::Proxy(proxy), dial)),
         "freedom" => {
             let dial = stream::plain_client(object);
             let (freedom, strategy) = freedom(object)?;

@@ -1,12 +1,14 @@
 //! `streamSettings`: which network, TLS or not, and the socket's options.
 
+use wsray_vmess::Address;
+
 use super::{
     dial::{Transport, dial},
     front::{self, proxy_protocol},
     sockopt, tls, values, ws,
 };
 use crate::{
-    ClientStream, Dial, ProxyProtocol, ServerStream, SocketOptions, VmessServer, dialect, keys, keys5,
+    ClientStream, Dial, ProxyProtocol, ServerStream, SocketOptions, dialect, keys, keys5,
     node::{Dialect, Node, Parsed},
     object::Object,
 };
@@ -120,11 +122,11 @@ fn listening(sockopt: Option<&Object<'_>>) -> Parsed<SocketOptions> {
     sockopt::options(sockopt)
 }
 
-/// The stream of a vmess outbound to `servers`.
+/// The stream of an outbound to servers at `addresses`.
 pub(super) fn client<'a>(
     outbound: &Object<'a>,
     transport: Option<&Object<'a>>,
-    servers: &[VmessServer],
+    addresses: &[Address],
 ) -> Parsed<(ClientStream, Dial)> {
     let Some(stream) = read(outbound, transport)? else {
         refuse_proxy_protocol(shared_tcp(transport)?.as_ref())?;
@@ -133,7 +135,7 @@ pub(super) fn client<'a>(
     let dial = dial(outbound, stream.sockopt.as_ref());
     let is_ws = stream.network == Network::Ws;
     warn_of_trust(stream.sockopt.as_ref());
-    let tls = stream.tls.as_ref().map(|security| tls::client(&stream.object, security, is_ws, servers));
+    let tls = stream.tls.as_ref().map(|security| tls::client(&stream.object, security, is_ws, addresses));
     let ws = is_ws.then(|| ws::client(&stream.object.node, stream.ws.as_ref()));
     let on_tcp = refuse_proxy_protocol(stream.tcp.as_ref());
     refuse_proxy_protocol(stream.sockopt.as_ref())?;

@@ -5,7 +5,7 @@ use wsray_vmess::Address;
 
 use super::values;
 use crate::{
-    CertificatePair, ClientTls, Pem, PemSource, ServerTls, VmessServer, keys, keys5,
+    CertificatePair, ClientTls, Pem, PemSource, ServerTls, keys, keys5,
     node::{Dialect, Node, Parsed, Reported},
     object::Object,
 };
@@ -67,15 +67,15 @@ fn server_certificate(node: &Node<'_>) -> Parsed<Option<CertificatePair>> {
     Ok(Some(CertificatePair { place: node.place(), certificate: certificate?, key: key? }))
 }
 
-/// Reads the TLS of an outbound to `servers` whose `security` is the node given.
+/// Reads the TLS of an outbound to `addresses` whose `security` is the node given.
 pub(super) fn client(
     stream: &Object<'_>,
     security: &Node<'_>,
     is_ws: bool,
-    servers: &[VmessServer],
+    addresses: &[Address],
 ) -> Parsed<ClientTls> {
     let Some(node) = stream.find(settings_key(stream)) else {
-        check_addresses(security, servers)?;
+        check_addresses(security, addresses)?;
         return Ok(ClientTls {
             place: security.place(),
             server_name: None,
@@ -116,7 +116,7 @@ pub(super) fn client(
         session_resumption: session_resumption?,
     };
     if tls.server_name.is_none() {
-        check_addresses(&object.node, servers)?;
+        check_addresses(&object.node, addresses)?;
     }
     check_trust(&object, &tls)?;
     Ok(tls)
@@ -332,10 +332,10 @@ fn server_name(node: &Node<'_>) -> Parsed<Option<Address>> {
 }
 
 /// Without `serverName`, each address must be a name that a certificate can bear.
-fn check_addresses(node: &Node<'_>, servers: &[VmessServer]) -> Parsed<()> {
-    match servers.iter().find(|server| !is_tls_name(&server.address)) {
-        Some(server) => Err(node.refuse(
-            format!("no certificate can bear the server's address {}", server.address),
+fn check_addresses(node: &Node<'_>, addresses: &[Address]) -> Parsed<()> {
+    match addresses.iter().find(|address| !is_tls_name(address)) {
+        Some(address) => Err(node.refuse(
+            format!("no certificate can bear the server's address {address}"),
             node.either(
                 "write \"serverName\" in \"tlsSettings\"",
                 "write \"serverName\" in \"securitySettings\"",

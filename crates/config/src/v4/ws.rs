@@ -309,7 +309,13 @@ fn named_values<'a>(object: &Object<'a>) -> Parsed<Vec<NamedValue<'a>>> {
 }
 
 /// Adds one header; `place` is the name's.
-fn add(headers: &mut Headers, name: &str, place: &Place, value: &Node<'_>, text: &str) -> Parsed<()> {
+pub(super) fn add(
+    headers: &mut Headers,
+    name: &str,
+    place: &Place,
+    value: &Node<'_>,
+    text: &str,
+) -> Parsed<()> {
     let reader = value.reader;
     let refuse = |message: String, help: &str| reader.refuse(Diagnostic::at(place, message).help(help));
     let parsed_name: HeaderName = name.parse().map_err(|_| {

@@ -1,4 +1,4 @@
-//! SOCKS 4, 4a and 5 as bytes: what a client says, what it is answered. Pure; nothing is taken before
+//! SOCKS 4, 4a and 5 as bytes: what a client says and what it is answered, for either end. Pure; nothing is taken before
 //! the whole message is there, and every message is bounded by its own length bytes.
 //!
 //! Sources: RFC 1928 (SOCKS 5), RFC 1929 (user and password), the SOCKS4 and SOCKS4A notes of
@@ -9,8 +9,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use wsray_vmess::{Address, Target};
 use wsray_ws::Step;
 
-use crate::inbound::accounts::Credentials;
+use crate::session::Credentials;
 
+pub mod client;
 mod reply;
 #[cfg(test)]
 mod tests;
@@ -315,6 +316,7 @@ fn read<'a, T>(
 }
 
 /// What is left of the input.
+#[derive(Clone)]
 struct Cursor<'a> {
     rest: &'a [u8],
 }
