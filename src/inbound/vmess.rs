@@ -98,6 +98,9 @@ impl VmessInbound {
         };
         drop(seat);
         let command = request.command.clone();
+        if command == Command::Mux {
+            channel.socket().share();
+        }
         let Ok(stream) = VmessStream::server(channel, &request) else { return };
         drop(request);
         let name = &self.names[user.0];

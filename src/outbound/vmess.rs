@@ -169,6 +169,9 @@ impl VmessServer {
         };
         let (channel, ()) = tokio::try_join!(self.dial(deadline), said)?;
         let mut channel = channel;
+        if request.command == Command::Mux {
+            channel.socket().share();
+        }
         let said = first.get_or_insert(Said::NOTHING);
         let mut opening = user.open(&request, unix_seconds()).map_err(crypto)?;
         said.seal_onto(&mut sealer, &mut opening)?;

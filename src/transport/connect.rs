@@ -115,9 +115,14 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
-    /// Whether trying again may help: the network failed, rather than the server refused.
+    /// Whether trying again may help: the network failed, rather than the server refused, or took the connection and
+    /// did not answer for all the time there is.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Resolve { .. } | Self::Connect { .. } | Self::Timeout { .. })
+        match self {
+            Self::Resolve { .. } | Self::Connect { .. } => true,
+            Self::Timeout { stage, .. } => *stage != UPGRADE,
+            _ => false,
+        }
     }
 }
 
@@ -167,6 +172,9 @@ fn shown(body: &str) -> String {
 /// (v2fly/v2ray-core `transport/internet/websocket/dialer.go`).
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(8);
 
+/// The last stage of a handshake.
+const UPGRADE: &str = "the upgrade";
+
 /// How long and how much of a refusal's body is read.
 const BODY_WAIT: Duration = Duration::from_millis(300);
 const BODY_SHOWN: usize = 120;
@@ -209,7 +217,7 @@ impl Connector {
     ) -> Result<usize, ConnectError> {
         let Some(options) = &self.ws else { return Ok(0) };
         let upgraded = timeout_at(deadline, upgrade(channel, options, first)).await;
-        let late = |_| ConnectError::Timeout { stage: "the upgrade", limit: HANDSHAKE_TIMEOUT };
+        let late = |_| ConnectError::Timeout { stage: UPGRADE, limit: HANDSHAKE_TIMEOUT };
         let early = upgraded.map_err(late)??;
         channel.keep_alive(self.heartbeat);
         Ok(early)
@@ -264,5 +272,13 @@ async fn read_body(channel: &mut Channel, error: &ResponseError, mut head: Vec<u
     };
     // Whatever came in time is shown.
     let _ = timeout(BODY_WAIT, more).await;
-    head.get(start..).map_or_else(String::new, |body| printable(body, BODY_SHOWN))
+    match head.get(start..) {
+        Some(body) if is_compressed(body) => "(compressed)".to_owned(),
+        body => body.map_or_else(String::new, |body| printable(body, BODY_SHOWN)),
+    }
+}
+
+/// By how gzip (RFC 1952 section 2.3.1) and zstd (RFC 8878 section 3.1.1) begin; brotli has no mark.
+fn is_compressed(body: &[u8]) -> bool {
+    body.starts_with(&[0x1f, 0x8b]) || body.starts_with(&[0x28, 0xb5, 0x2f, 0xfd])
 }

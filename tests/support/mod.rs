@@ -10,6 +10,7 @@
 )]
 
 pub mod apps;
+pub mod cdn;
 pub mod certificate;
 pub mod config;
 pub mod delay;

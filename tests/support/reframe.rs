@@ -35,7 +35,7 @@ pub const SHAPES: [Shape; 6] = [
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum From {
+pub(super) enum From {
     Client,
     Server,
 }
@@ -99,7 +99,7 @@ fn reshape(payload: &[u8], shape: Shape, who: From, first: &mut bool) -> Vec<u8>
     }
 }
 
-fn read_frame(from: &mut TcpStream) -> Result<(u8, Vec<u8>)> {
+pub(super) fn read_frame(from: &mut impl Read) -> Result<(u8, Vec<u8>)> {
     let [first, second]: [u8; 2] = read_array(from)?;
     let length = match second & 0x7f {
         126 => u64::from(u16::from_be_bytes(read_array(from)?)),
@@ -114,7 +114,7 @@ fn read_frame(from: &mut TcpStream) -> Result<(u8, Vec<u8>)> {
 }
 
 /// Masked for a server; the mask is all zeros, which is legal.
-fn frame(first: u8, payload: &[u8], who: From) -> Vec<u8> {
+pub(super) fn frame(first: u8, payload: &[u8], who: From) -> Vec<u8> {
     let bit = if who == From::Client { 0x80 } else { 0 };
     let mut bytes = match u16::try_from(payload.len()) {
         Ok(length @ 0..=125) => vec![first, bit | u8::try_from(length).unwrap()],
