@@ -440,7 +440,6 @@ def strangers(setting):
             held = []
             for _ in range(count):
                 made = rig.upgraded()
-                made.opened = None if rig.tls else None
                 made.sendall(wire.frame(make()))
                 held.append(made)
             ends = ends_of(held, 8 if change else 3)

@@ -109,6 +109,14 @@ pub(super) enum Accepted {
 }
 
 impl Accepted {
+    /// Closes it so that its peer knows that it was refused; a unix socket just closes.
+    pub(super) fn reset(self) {
+        if let Self::Tcp(tcp) = &self {
+            // An error means that the peer has left.
+            let _ = socket2::SockRef::from(tcp).set_linger(Some(std::time::Duration::ZERO));
+        }
+    }
+
     /// Ready to be used; fails when it is gone already.
     pub(super) fn socket(self, probes: KeepAlive) -> io::Result<Socket> {
         match self {

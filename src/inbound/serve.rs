@@ -1,6 +1,8 @@
 //! The accept loop of a listener.
 
 use std::{
+    io,
+    os::unix::net::UnixDatagram,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -8,7 +10,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::watch, task::JoinSet, time::sleep};
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 
 use super::{
     Inbound, Listener,
@@ -47,15 +53,16 @@ impl Drop for One {
     }
 }
 
-/// How long to wait when the process has no file descriptor left for a connection.
+/// How long to wait when a connection cannot be accepted.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Accepts connections for the inbound of the moment until its sender is gone; then closes the listener and waits for the
 /// connections to end. Dropping it cuts them.
 pub async fn serve(listener: Listener, mut inbound: watch::Receiver<Arc<Inbound>>, connections: Connections) {
-    let waiting = Waiting::new(Limits::default());
+    let waiting = Waiting::new(Limits::of_this_process());
     let mut running = JoinSet::new();
     prepare(&listener, &inbound.borrow());
+    let mut spare = Spare::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -65,7 +72,9 @@ pub async fn serve(listener: Listener, mut inbound: watch::Receiver<Arc<Inbound>
                 }
                 Err(error) => {
                     tell(&inbound.borrow(), format_args!("cannot accept: {error}"));
-                    sleep(PAUSE).await;
+                    if !is_out_of_files(&error) || !spare.turn_away(&listener).await {
+                        sleep(PAUSE).await;
+                    }
                 }
             },
             Some(ended) = running.join_next() => drop(ended),
@@ -83,6 +92,38 @@ pub async fn serve(listener: Listener, mut inbound: watch::Receiver<Arc<Inbound>
 fn prepare(listener: &Listener, inbound: &Inbound) {
     if let Err(error) = listener.prepare(inbound.common().socket.keep_alive) {
         tell(inbound, format_args!("connections are not set up as configured: {error}"));
+    }
+}
+
+fn is_out_of_files(error: &io::Error) -> bool {
+    /// "Too many open files in system" and "Too many open files" (Linux).
+    const CODES: [i32; 2] = [23, 24];
+    error.raw_os_error().is_some_and(|code| CODES.contains(&code))
+}
+
+/// A file descriptor kept for the moment when there is no other: given up, it lets us accept a connection and reset it,
+/// so that its client knows at once instead of waiting in the kernel's queue.
+struct Spare(Option<UnixDatagram>);
+
+impl Spare {
+    fn new() -> Self {
+        Self(UnixDatagram::unbound().ok())
+    }
+
+    /// Resets the next connection; `false` if somebody else was quicker to take the descriptor.
+    async fn turn_away(&mut self, listener: &Listener) -> bool {
+        drop(self.0.take());
+        let turned_away = match timeout(Duration::ZERO, listener.accept()).await {
+            Ok(Ok((accepted, _))) => {
+                accepted.reset();
+                true
+            }
+            Ok(Err(_)) => false,
+            // It has left meanwhile.
+            Err(_) => true,
+        };
+        *self = Self::new();
+        turned_away
     }
 }
 

@@ -93,9 +93,9 @@ impl VmessInbound {
     /// Serves one connection: one deadline from here to a known user, who keeps it for as long as he is one.
     pub async fn connection(&self, socket: Socket, peer: Source, seat: Seat) {
         let deadline = Instant::now() + self.common.handshake;
-        let Some((source, channel, user, request)) = Box::pin(self.open(socket, peer, deadline)).await else {
-            return;
-        };
+        // One box after the other: a stranger never holds the room of a session.
+        let Some(accepted) = Box::pin(self.accept(socket, peer, deadline)).await else { return };
+        let Some((source, channel, user, request)) = Box::pin(self.open(accepted)).await else { return };
         drop(seat);
         let command = request.command.clone();
         if command == Command::Mux {
@@ -171,25 +171,32 @@ impl VmessInbound {
         let _ = timeout(GOODBYE, async { while last.join_next().await.is_some() {} }).await;
     }
 
-    /// From a connection to a request, or to its refusal.
-    async fn open(
+    /// From a connection to a stream, and until when its client must be known; or to its refusal.
+    async fn accept(
         &self,
         socket: Socket,
         peer: Source,
-        mut deadline: Instant,
-    ) -> Option<(Source, Channel, UserIndex, Request)> {
-        let accepted = match self.acceptor.accept(socket, peer, deadline).await {
-            Ok(Arrived::Stream(accepted)) => accepted,
+        deadline: Instant,
+    ) -> Option<Box<(Accepted, Instant)>> {
+        match self.acceptor.accept(socket, peer, deadline).await {
+            Ok(Arrived::Stream(accepted)) => Some(Box::new((accepted, deadline))),
             Ok(Arrived::Visitor(visitor)) => {
                 let accepted = Box::pin(self.receive(visitor)).await?;
-                deadline = Instant::now() + self.common.handshake;
-                accepted
+                Some(Box::new((accepted, Instant::now() + self.common.handshake)))
             }
             Err(rejected) => {
                 self.tell_rejected(&rejected);
-                return None;
+                None
             }
-        };
+        }
+    }
+
+    /// From a stream to a request, or to its refusal.
+    async fn open(
+        &self,
+        accepted: Box<(Accepted, Instant)>,
+    ) -> Option<(Source, Channel, UserIndex, Request)> {
+        let (accepted, deadline) = *accepted;
         let (mut channel, source) = (accepted.channel, accepted.who.source);
         self.tell_disbelieved(&accepted.who);
         let read = timeout_at(deadline, self.read_request(&mut channel)).await;

@@ -35,6 +35,20 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// The default, or less where the process may open few files: strangers may have a quarter of them.
+    pub(super) fn of_this_process() -> Self {
+        let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        Self::within(files.unwrap_or(u64::MAX))
+    }
+
+    fn within(open_files: u64) -> Self {
+        let most = usize::try_from(open_files / 4).unwrap_or(usize::MAX).max(16);
+        let default = Self::default();
+        Self { total: default.total.min(most), per_source: default.per_source.min(most) }
+    }
+}
+
 /// A connection's place in the table; dropping it gives the place back.
 #[derive(Debug)]
 pub struct Seat {
@@ -161,6 +175,14 @@ mod tests {
     use super::*;
 
     const FEW: Limits = Limits { total: 4, per_source: 2 };
+
+    #[test]
+    fn strangers_have_a_quarter_of_the_files() {
+        assert_eq!(Limits::within(256), Limits { total: 64, per_source: 64 });
+        assert_eq!(Limits::within(20_000), Limits { total: 5000, per_source: 1024 });
+        assert_eq!(Limits::within(1 << 20), Limits::default());
+        assert_eq!(Limits::within(4).total, 16);
+    }
 
     fn address(text: &str) -> Option<IpAddr> {
         Some(text.parse().unwrap())

@@ -10,7 +10,7 @@ use std::{
     ops::Range,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -18,6 +18,9 @@ use wsray_vmess::Target;
 
 /// A buffer for interactive traffic: one slot of [`Layout`], or one TLS record with its overhead.
 pub const SMALL_BYTES: usize = 18 * 1024;
+
+/// A buffer for bulk where others hold the large ones: three slots of 16 KiB, and the overhead of their TLS records.
+const MEDIUM_BYTES: usize = 50 * 1024;
 
 /// A buffer for bulk: 256 KiB, the knee of cost per byte against bytes per system call, and 8 KiB for the overhead
 /// of the TLS records that 256 KiB are cut into.
@@ -30,8 +33,15 @@ pub const MOST_SLOTS: usize = 16;
 const TLS_A_PIECE: usize = 22;
 const TLS_RESERVE: usize = TLS_A_PIECE * (LARGE_BYTES / (16 * 1024) + 2) + 64;
 
-/// At most this many unused buffers are kept, small and large (4.5 MiB and 8.3 MiB).
-const KEPT: [usize; 2] = [256, 32];
+/// The sizes of buffers.
+const SIZES: [usize; 3] = [SMALL_BYTES, MEDIUM_BYTES, LARGE_BYTES];
+
+/// At most this many unused buffers of each size are kept (4.5, 3.1 and 4.1 MiB).
+const KEPT: [usize; 3] = [256, 64, 16];
+
+/// While so many large buffers are lent, bulk gets medium ones. A stream whose reader is fast gives its buffer back at
+/// once, so that a few serve all of them; one whose reader is slow holds it, and a hundred of those must not cost 25 MiB.
+const MOST_LARGE: usize = 3;
 
 /// A buffer keeps room for this many ranges: one for each chunk of a V2Ray peer in a large buffer.
 const KEPT_RANGES: usize = 256;
@@ -39,8 +49,10 @@ const KEPT_RANGES: usize = 256;
 /// Where a pool's buffers go back to.
 #[derive(Default)]
 pub struct Pool {
-    shelves: [Mutex<Vec<Buffer>>; 2],
+    shelves: [Mutex<Vec<Buffer>>; SIZES.len()],
     lent: AtomicU64,
+    /// How many large buffers are lent.
+    large: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -57,7 +69,11 @@ impl Pool {
 
     /// An empty batch over a buffer of at least `bytes` bytes, at most [`LARGE_BYTES`].
     pub fn batch(self: &Arc<Self>, bytes: usize) -> Batch {
-        let (shelf, size) = if bytes <= SMALL_BYTES { (0, SMALL_BYTES) } else { (1, LARGE_BYTES) };
+        let shelf = shelf_of(bytes);
+        let size = SIZES[shelf];
+        if size == LARGE_BYTES {
+            self.large.fetch_add(1, Ordering::Relaxed);
+        }
         self.lent.fetch_add(1, Ordering::Relaxed);
         let lent = self.shelves[shelf].lock().unwrap_or_else(PoisonError::into_inner).pop();
         let fresh = || Buffer { bytes: vec![0; size].into(), ranges: Vec::new() };
@@ -69,8 +85,16 @@ impl Pool {
         self.lent.load(Ordering::Relaxed)
     }
 
+    /// How large a batch for bulk is at the moment.
+    pub fn bulk_bytes(&self) -> usize {
+        if self.large.load(Ordering::Relaxed) < MOST_LARGE { LARGE_BYTES } else { MEDIUM_BYTES }
+    }
+
     fn take_back(&self, mut buffer: Buffer) {
-        let shelf = usize::from(buffer.bytes.len() > SMALL_BYTES);
+        let shelf = shelf_of(buffer.bytes.len());
+        if SIZES[shelf] == LARGE_BYTES {
+            self.large.fetch_sub(1, Ordering::Relaxed);
+        }
         if buffer.ranges.capacity() > KEPT_RANGES {
             buffer.ranges = Vec::new();
         }
@@ -80,6 +104,11 @@ impl Pool {
             shelf_buffers.push(buffer);
         }
     }
+}
+
+/// Where the smallest buffers of at least `bytes` bytes lie; the largest, if there are none.
+fn shelf_of(bytes: usize) -> usize {
+    SIZES.iter().position(|&size| bytes <= size).unwrap_or(SIZES.len() - 1)
 }
 
 impl fmt::Debug for Pool {

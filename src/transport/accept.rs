@@ -260,6 +260,12 @@ impl Acceptor {
 
     async fn secure_and_read(&self, mut channel: Channel, who: &mut Who) -> Result<Arrived, AcceptError> {
         if let Some(config) = &self.tls {
+            // Whoever says nothing costs no TLS connection.
+            let mut first = Vec::new();
+            if channel.read_some(&mut first).await? == 0 {
+                return Err(HandshakeError::Eof.into());
+            }
+            channel.unread(first);
             let tls = Tls::server(Arc::clone(config)).map_err(|error| AcceptError::Tls(error.into()))?;
             channel.handshake(tls).await.map_err(AcceptError::Tls)?;
         }

@@ -73,7 +73,7 @@ impl Plain {
 
     /// One read of all the slots that the buffer has.
     fn try_fill(&mut self, layout: Layout) -> io::Result<Option<Batch>> {
-        let mut batch = self.pool.batch(if self.bulk { LARGE_BYTES } else { SMALL_BYTES });
+        let mut batch = self.pool.batch(if self.bulk { self.pool.bulk_bytes() } else { SMALL_BYTES });
         let capacity = batch.capacity();
         let (bytes, ranges) = batch.parts();
         let mut slots = Slots::new(bytes, layout, capacity);

@@ -326,6 +326,8 @@ impl Socket {
     pub async fn read_some(&self, bytes: &mut Vec<u8>, most: usize) -> io::Result<usize> {
         let before = bytes.len();
         loop {
+            // Who waits does so without the room that a read left.
+            bytes.shrink_to_fit();
             on_stream!(&self.0, stream => stream.readable().await)?;
             bytes.resize(before + most, 0);
             let read = self.try_read(&mut [IoSliceMut::new(&mut bytes[before..])]);

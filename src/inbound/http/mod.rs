@@ -74,7 +74,7 @@ impl HttpInbound {
         let mut session = self.common.session(peer, user, Network::Tcp, target);
         session.idle_timeout = self.idle_timeout;
         session.said = said;
-        self.common.dispatcher.run(session, inbound).await;
+        Box::pin(self.common.dispatcher.run(session, inbound)).await;
     }
 
     async fn open(&self, mut socket: Socket) -> Result<Opened, Refusal> {

@@ -110,7 +110,7 @@ impl SocksInbound {
             }
             Command::UdpAssociate => {
                 if let Some(settings) = self.udp {
-                    return Ok(udp::associate(self, settings, socket, user, peer).await?);
+                    return Ok(Box::pin(udp::associate(self, settings, socket, user, peer)).await?);
                 }
                 socket.write_all(&wire::reply(Reply::CommandNotSupported, None)).await?;
                 Err(Refusal::UdpOff)
@@ -135,7 +135,7 @@ impl SocksInbound {
     ) {
         let session = self.common.session(peer, user, Network::Tcp, target);
         let inbound = Plain::new(socket, Arc::clone(&self.pool), ahead);
-        self.common.dispatcher.run(session, Box::new(inbound)).await;
+        Box::pin(self.common.dispatcher.run(session, Box::new(inbound))).await;
     }
 
     /// Up to the request.

@@ -132,7 +132,7 @@ fn slots_lie_in_the_buffer_and_apart() {
         Layout { head: 64, payload: 65_456, tail: 79 },
         Layout { head: 0, payload: 1, tail: 0 },
     ] {
-        for capacity in [SMALL_BYTES, LARGE_BYTES] {
+        for capacity in [SMALL_BYTES, MEDIUM_BYTES, LARGE_BYTES] {
             let slots: Vec<_> = (0..).map_while(|n| layout.slot(n, capacity)).collect();
             assert!(slots.len() <= MOST_SLOTS);
             for pair in slots.windows(2) {
@@ -161,9 +161,10 @@ fn pool_lends_the_buffer_used_last_and_keeps_few() {
     drop(second);
     let mut lent = pool.batch(10);
     assert_eq!((lent.bytes()[0], lent.ranges().len(), lent.capacity()), (2, 0, SMALL_BYTES));
-    assert_eq!(pool.batch(SMALL_BYTES + 1).capacity(), LARGE_BYTES);
+    assert_eq!(pool.batch(SMALL_BYTES + 1).capacity(), MEDIUM_BYTES);
+    assert_eq!(pool.batch(MEDIUM_BYTES + 1).capacity(), LARGE_BYTES);
     drop(lent);
-    for (shelf, (bytes, kept)) in [(1, 256), (LARGE_BYTES, 32)].into_iter().enumerate() {
+    for (shelf, (bytes, kept)) in [(1, 256), (MEDIUM_BYTES, 64), (LARGE_BYTES, 16)].into_iter().enumerate() {
         drop((0..kept + 5).map(|_| pool.batch(bytes)).collect::<Vec<_>>());
         assert_eq!(pool.shelves[shelf].lock().unwrap().len(), kept);
     }
@@ -178,4 +179,15 @@ fn partly_written_batch_gives_back_a_fresh_buffer() {
     let mut again = pool.batch(LARGE_BYTES);
     again.push(0..4);
     assert_eq!((again.len(), unwritten(&again).len()), (4, 4));
+}
+
+#[test]
+fn bulk_gets_medium_buffers_while_slow_readers_hold_the_large_ones() {
+    let pool = Pool::new();
+    let held: Vec<Batch> = (0..50).map(|_| pool.batch(pool.bulk_bytes())).collect();
+    let bytes: usize = held.iter().map(Batch::capacity).sum();
+    assert!(bytes / held.len() <= 80 * 1024, "{bytes} bytes for 50 streams");
+    assert_eq!(pool.batch(pool.bulk_bytes()).capacity(), MEDIUM_BYTES);
+    drop(held);
+    assert_eq!(pool.batch(pool.bulk_bytes()).capacity(), LARGE_BYTES);
 }

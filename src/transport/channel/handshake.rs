@@ -84,7 +84,7 @@ impl Channel {
             let mut raw = std::mem::take(tls.carry());
             let opened = tls.open(&mut raw, &mut |piece| bytes.extend_from_slice(piece), &mut replies);
             raw.drain(..opened.as_ref().map_or(0, |opened| opened.used));
-            *tls.carry() = raw;
+            *tls.carry() = snug(raw);
             self.socket.write_all(&replies).await?;
             // An error that comes behind bytes comes again at the next call.
             let closed = opened.as_ref().is_ok_and(|opened| opened.closed);

@@ -10,7 +10,7 @@ use wsray_ws::{Control, End, PingQueue, Role};
 
 use super::{Channel, ChannelEnd, Goodbye, Incoming, mask_key};
 use crate::{
-    stream::{Batch, LARGE_BYTES, SMALL_BYTES},
+    stream::{Batch, SMALL_BYTES},
     transport::tls::Tls,
 };
 
@@ -19,9 +19,10 @@ impl Channel {
     pub(super) fn try_receive(&mut self, room: usize) -> io::Result<Option<Incoming>> {
         let carried = self.carry.len();
         let tls_carried = self.tls.as_mut().map_or(0, |tls| tls.carry().len());
-        let wanted =
-            if self.bulk || carried + tls_carried > CARRY_IN_SMALL { LARGE_BYTES } else { SMALL_BYTES };
-        let mut batch = self.pool.batch(wanted);
+        let carried_in_all = carried + tls_carried;
+        let least = if carried_in_all > CARRY_IN_SMALL { carried_in_all + SMALL_BYTES } else { SMALL_BYTES };
+        let bulk = if self.bulk { self.pool.bulk_bytes() } else { 0 };
+        let mut batch = self.pool.batch(least.max(bulk));
         let last = batch.capacity().min(room.max(carried + SMALL_BYTES));
         let fresh = if self.tls.is_some() {
             self.receive_tls(&mut batch, carried, last)?
