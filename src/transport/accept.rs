@@ -232,7 +232,8 @@ impl Acceptor {
     }
 
     async fn arrive(&self, socket: Socket, who: &mut Who) -> Result<Arrived, AcceptError> {
-        let mut channel = Channel::new(socket, Arc::clone(&self.pool));
+        // In a box, as every future that it moves through would hold room for it.
+        let mut channel = Box::new(Channel::new(socket, Arc::clone(&self.pool)));
         self.introduce(&mut channel, who).await?;
         let opened = timeout(HEAD_TIMEOUT, self.secure_and_read(channel, who)).await;
         opened.map_err(|_| AcceptError::Timeout { what: "whole request", limit: HEAD_TIMEOUT })?
@@ -258,7 +259,11 @@ impl Acceptor {
         Ok(())
     }
 
-    async fn secure_and_read(&self, mut channel: Channel, who: &mut Who) -> Result<Arrived, AcceptError> {
+    async fn secure_and_read(
+        &self,
+        mut channel: Box<Channel>,
+        who: &mut Who,
+    ) -> Result<Arrived, AcceptError> {
         if let Some(config) = &self.tls {
             // Whoever says nothing costs no TLS connection.
             let mut first = Vec::new();
@@ -270,7 +275,7 @@ impl Acceptor {
             channel.handshake(tls).await.map_err(AcceptError::Tls)?;
         }
         if self.ws.is_none() {
-            return Ok(Arrived::Stream(Accepted { channel, who: *who, misses_early_data: false }));
+            return Ok(Arrived::Stream(Accepted { channel: *channel, who: *who, misses_early_data: false }));
         }
         let mut head = Vec::new();
         loop {
@@ -282,7 +287,7 @@ impl Acceptor {
                 Judged::Incomplete => continue,
                 Judged::Tunnel(upgrade) => {
                     head.drain(..upgrade.used);
-                    return Ok(Arrived::Stream(self.upgrade(channel, *upgrade, head, *who).await?));
+                    return Ok(Arrived::Stream(self.upgrade(channel, upgrade, head, *who).await?));
                 }
                 Judged::Other { request, refusal: Refusal { response, reason }, .. } => {
                     self.learn(who, &request);
@@ -296,7 +301,7 @@ impl Acceptor {
                 Judged::Garbage(error) => (error.response(), error.into()),
             };
             if self.visitors == Visitors::Welcome && why.is_a_visit() {
-                let visitor = Visitor { channel, request: head, who: *who, why, wants_a_tunnel };
+                let visitor = Visitor { channel: *channel, request: head, who: *who, why, wants_a_tunnel };
                 return Ok(Arrived::Visitor(visitor));
             }
             channel.write_all(&response).await?;
@@ -327,8 +332,8 @@ impl Acceptor {
     /// When the socket fails.
     pub async fn upgrade(
         &self,
-        mut channel: Channel,
-        upgrade: Upgrade,
+        mut channel: Box<Channel>,
+        upgrade: Box<Upgrade>,
         ahead: Vec<u8>,
         mut who: Who,
     ) -> Result<Accepted, AcceptError> {
@@ -337,7 +342,7 @@ impl Acceptor {
         let misses_early_data = upgrade.accepted.looks_like_unread_early_data;
         channel.upgrade(Role::Server, ahead, upgrade.accepted.early_data);
         channel.keep_alive(self.heartbeat);
-        Ok(Accepted { channel, who, misses_early_data })
+        Ok(Accepted { channel: *channel, who, misses_early_data })
     }
 
     /// What a request's headers say about the client.

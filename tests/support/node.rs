@@ -230,6 +230,18 @@ impl Node {
         found.unwrap_or_else(|| panic!("no line of the log of {} holds all of {parts:?}", self.name))
     }
 
+    /// Its resident memory in KiB.
+    pub fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// How many files it has open.
+    pub fn open_files(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+    }
+
     /// `TERM` or `INT`, say.
     pub fn signal(&self, signal: &str) {
         let command = format!("kill -{signal} {}", self.child.id());

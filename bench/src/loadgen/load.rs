@@ -3,7 +3,10 @@
 use std::{
     io::{self, Read, Write},
     net::TcpStream,
-    sync::{Arc, Barrier},
+    sync::{
+        Arc, Barrier,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -79,10 +82,13 @@ pub(crate) fn tunnels(arguments: &Arguments) -> io::Result<String> {
     let (workers, seconds): (usize, f64) = (arguments.needed("workers")?, arguments.needed("seconds")?);
     let started = Instant::now();
     let end = started + Duration::from_secs_f64(seconds);
+    let most = arguments.optional("most")?.unwrap_or(usize::MAX);
+    let begun = Arc::new(AtomicUsize::new(0));
     let worker = |number: usize| {
+        let all = Arc::clone(&begun);
         thread::spawn(move || {
             let (message, mut taken, mut failed) = (pattern::at(number * 104_729, MESSAGE), Vec::new(), 0);
-            while Instant::now() < end && failed < MOST_FAILURES {
+            while Instant::now() < end && failed < MOST_FAILURES && all.fetch_add(1, Relaxed) < most {
                 let begun = Instant::now();
                 match route.open().and_then(|mut stream| echo(&mut stream, message)) {
                     Ok(()) => taken.push(begun.elapsed()),

@@ -15,7 +15,7 @@ loadgen COMMAND --option value ...
   endpoint --echo ADDRESS --bulk ADDRESS    the far ends; runs until killed
   relay    --listen ADDRESS [--to ADDRESS]  with --to: SOCKS 5 in, a target prefix out; without: the other end of it
   bulk     --to ADDRESS --direction down|up --streams N --bytes B [--proxy ADDRESS]
-  tunnels  --to ADDRESS --workers N --seconds S [--proxy ADDRESS]
+  tunnels  --to ADDRESS --workers N --seconds S [--most N] [--proxy ADDRESS]
   ping     --to ADDRESS --rounds N --size B [--proxy ADDRESS]
   idle     --to ADDRESS --tunnels N [--proxy ADDRESS]   holds them until standard input ends";
 
