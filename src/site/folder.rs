@@ -84,7 +84,7 @@ impl Folder {
                 }
                 Judged::Tunnel(upgrade) => {
                     bytes.drain(..upgrade.used);
-                    let accepted = acceptor.upgrade(channel, *upgrade, bytes, who).await?;
+                    let accepted = acceptor.upgrade(Box::new(channel), upgrade, bytes, who).await?;
                     return Ok(Visit::Tunnel(Box::new(accepted)));
                 }
                 Judged::Other { used, request, .. } => {

@@ -204,7 +204,8 @@ impl Passage<'_> {
         let flushed = timeout(LINGER, poll_fn(|cx| self.channel.poll_flush(cx)));
         let late = |_| VisitError::Slow { what: "taking an answer" };
         flushed.await.map_err(late)?.map_err(|error| VisitError::Connection(error.into()))?;
-        let upgraded = self.acceptor.upgrade(self.channel, *found.upgrade, found.ahead, self.who).await?;
+        let upgraded =
+            self.acceptor.upgrade(Box::new(self.channel), found.upgrade, found.ahead, self.who).await?;
         Ok(Visit::Tunnel(Box::new(upgraded)))
     }
 }
