@@ -1,6 +1,7 @@
 //! From a configuration to a running program.
 
 mod listening;
+mod names;
 mod outbounds;
 mod routing;
 mod running;
@@ -32,7 +33,7 @@ use wsray_ws::{
 };
 
 use crate::{
-    dispatch::Dispatcher,
+    dispatch::{Dispatcher, Questions},
     inbound::{
         Common, Inbound,
         accounts::Accounts,
@@ -41,7 +42,6 @@ use crate::{
         vmess::{UserName, VmessInbound},
     },
     mux,
-    names::Names,
     observe::Log,
     outbound::{
         Freedom, Outbound, OutboundKind, Packets, ProxyKind, ProxyOutbound, ProxyServer, VmessOutbound,
@@ -104,10 +104,14 @@ impl App {
         let mut wrong = Vec::new();
         tell_refused_options(config, log);
         let pool = Arc::clone(&lasting.pool);
-        let names = Arc::new(Names::system());
+        let mut files = routing::Files::new(folders);
+        let names =
+            names::build_names(config.dns.as_ref(), &mut files).map_err(|refused| wrong.extend(refused));
+        let names = Arc::new(names.unwrap_or_default());
         let ways = Ways { names: Arc::clone(&names), policy: &config.policy, pool: Arc::clone(&pool), log };
         let outbounds = ways.build(&config.outbounds, &mut wrong);
-        let router = routing::build_router(&config.routing, folders).map_err(|refused| wrong.extend(refused));
+        let router =
+            routing::build_router(&config.routing, &mut files).map_err(|refused| wrong.extend(refused));
         let dispatcher = Arc::new(Dispatcher {
             outbounds,
             router: router.unwrap_or_default(),
@@ -118,6 +122,8 @@ impl App {
             pool,
             last_id: Arc::clone(&lasting.last_id),
         });
+        drop(files);
+        dispatcher.names.route_through(Arc::new(Questions::new(&dispatcher)));
         let inbounds = config.inbounds.iter().map(|inbound| {
             let built = build_inbound(inbound, &dispatcher, lasting)?;
             Ok((inbound.listen.clone(), Arc::new(built)))

@@ -46,14 +46,13 @@ impl AssetFolders {
 ///
 /// # Errors
 /// Every list that cannot be had.
-pub(super) fn build_router(routing: &Routing, folders: &AssetFolders) -> Result<Router, Vec<Diagnostic>> {
-    let mut files = Files { folders, read: HashMap::new() };
+pub(super) fn build_router(routing: &Routing, files: &mut Files<'_>) -> Result<Router, Vec<Diagnostic>> {
     let mut wrong = Vec::new();
     let mut rules = Vec::new();
     for rule in &routing.rules {
         let mut conditions = Vec::new();
         for written in &rule.conditions {
-            match condition(written, &rule.place, &mut files) {
+            match condition(written, &rule.place, files) {
                 Ok(condition) => conditions.push(condition),
                 Err(diagnostics) => wrong.extend(diagnostics),
             }
@@ -86,7 +85,7 @@ fn condition(written: &Written, rule: &Place, files: &mut Files<'_>) -> Result<C
     })
 }
 
-fn domains(
+pub(super) fn domains(
     sources: &[Placed<DomainSource>],
     files: &mut Files<'_>,
 ) -> Result<Vec<DomainCondition>, Vec<Diagnostic>> {
@@ -108,7 +107,7 @@ fn domains(
     if wrong.is_empty() { Ok(all) } else { Err(wrong) }
 }
 
-fn addresses(groups: &[IpGroup], files: &mut Files<'_>) -> Result<IpSet, Vec<Diagnostic>> {
+pub(super) fn addresses(groups: &[IpGroup], files: &mut Files<'_>) -> Result<IpSet, Vec<Diagnostic>> {
     let mut wrong = Vec::new();
     let mut sets = Vec::new();
     for group in groups {
@@ -128,12 +127,17 @@ fn addresses(groups: &[IpGroup], files: &mut Files<'_>) -> Result<IpSet, Vec<Dia
 }
 
 /// The files read so far, whole: they are dropped when the router is built.
-struct Files<'a> {
+pub(super) struct Files<'a> {
     folders: &'a AssetFolders,
     read: HashMap<String, Result<Vec<u8>, String>>,
 }
 
-impl Files<'_> {
+impl<'a> Files<'a> {
+    /// None has been read yet.
+    pub(super) fn new(folders: &'a AssetFolders) -> Self {
+        Self { folders, read: HashMap::new() }
+    }
+
     /// What `read` makes of the file.
     fn list<T>(
         &mut self,

@@ -1,6 +1,9 @@
 //! Brings a session and an outbound together: route, connect, relay, one line at the end.
 
 mod packets;
+mod questions;
+
+pub use questions::Questions;
 
 use std::{
     net::IpAddr,

@@ -14,6 +14,7 @@ pub mod cdn;
 pub mod certificate;
 pub mod config;
 pub mod delay;
+pub mod dns;
 pub mod front;
 pub mod geo;
 pub mod node;

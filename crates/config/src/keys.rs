@@ -454,6 +454,49 @@ pub(crate) const HAPPY_EYEBALLS: &[Key] = &[
     key("maxConcurrentTry", Read),
 ];
 
+/// `dns`
+pub(crate) const DNS: &[Key] = &[
+    key("servers", Read),
+    key("hosts", Read),
+    key("clientIp", Read),
+    key("queryStrategy", Read),
+    key("disableCache", Read),
+    key("disableFallback", Read),
+    key("disableFallbackIfMatch", Read),
+    key("tag", Read),
+    // Both have the same answers.
+    key("domainMatcher", Quiet),
+    key("cacheStrategy", Refused("write \"disableCache\"")),
+    key("fallbackStrategy", Refused("write \"disableFallback\" or \"disableFallbackIfMatch\"")),
+    key("fakedns", Refused(REMOVE_OR_OTHER)),
+    key("useSystemHosts", Without("write what is needed into \"hosts\"")),
+    key("enableParallelQuery", Quiet),
+    key("serveStale", Without(NOTHING_TO_DO)),
+    key("serveExpiredTTL", Without(NOTHING_TO_DO)),
+];
+
+/// An element of `servers`.
+pub(crate) const NAME_SERVER: &[Key] = &[
+    key("address", Read),
+    key("port", Read),
+    key("domains", Read),
+    key("expectIPs", Read),
+    key("expectedIPs", Read),
+    key("skipFallback", Read),
+    key("clientIp", Read),
+    key("queryStrategy", Read),
+    key("disableCache", Read),
+    key("tag", Read),
+    key("cacheStrategy", Refused("write \"disableCache\"")),
+    key("fallbackStrategy", Refused("write \"skipFallback\"")),
+    key("fakedns", Refused(REMOVE_OR_OTHER)),
+    key("unexpectedIPs", Refused("write \"expectIPs\" with \"!\" before each")),
+    key("timeoutMs", Without("each server has four seconds")),
+    key("finalQuery", Refused(REMOVE_OR_OTHER)),
+    key("serveStale", Without(NOTHING_TO_DO)),
+    key("serveExpiredTTL", Without(NOTHING_TO_DO)),
+];
+
 /// `routing`
 pub(crate) const ROUTING: &[Key] = &[
     key("rules", Read),

@@ -10,6 +10,7 @@
 mod diagnostic;
 mod dial;
 mod dialect;
+mod dns;
 mod format;
 pub mod invariants;
 mod keys;
@@ -33,6 +34,7 @@ pub use dial::{
     BufferSizes, Dial, DomainStrategy, Families, Family, FastOpen, HappyEyeballs, KeepAlive, Otherwise,
     SocketOptions, Through, Transparent,
 };
+pub use dns::{Cache, Dns, Host, HostTarget, NameServer, NameServerAddress, NameServerFallback, Way};
 pub use format::Format;
 pub use model::{
     Account, Blackhole, Config, Freedom, HttpInbound, Inbound, InboundProtocol, Level, Listen, ListenAt, Log,

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, net::IpAddr, num::NonZeroU16, time::Durati
 
 use wsray_vmess::{Address, SecurityChoice, UserId};
 
-use crate::{ClientStream, Dial, PemSource, Place, Routing, ServerStream, Sniffing, SocketOptions};
+use crate::{ClientStream, Dial, Dns, PemSource, Place, Routing, ServerStream, Sniffing, SocketOptions};
 
 /// A whole configuration.
 #[derive(Clone, Debug)]
@@ -20,6 +20,8 @@ pub struct Config {
     pub outbounds: Vec<Outbound>,
     /// Which sessions leave the default.
     pub routing: Routing,
+    /// Who knows the addresses of names; `None`: the system.
+    pub dns: Option<Dns>,
     /// Timeouts by user level.
     pub policy: Policy,
     /// The file had no outbounds and only vmess inbounds: `outbounds` is one [`Freedom`] that it does not

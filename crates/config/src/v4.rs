@@ -4,6 +4,7 @@
 //! once.
 
 mod dial;
+mod dns;
 mod front;
 mod inbound;
 mod outbound;
@@ -21,8 +22,8 @@ mod ws;
 use std::{collections::HashMap, net::IpAddr};
 
 use crate::{
-    Config, Diagnostic, Dial, DomainStrategy, Freedom, Inbound, InboundProtocol, ListenAt, Outbound,
-    OutboundProtocol, Ports, keys, keys5,
+    Config, Diagnostic, Dial, Freedom, Inbound, InboundProtocol, ListenAt, Outbound, OutboundProtocol, Ports,
+    keys, keys5,
     node::{Dialect, Node, Parsed, Reported},
     object::Object,
     v5,
@@ -52,9 +53,9 @@ pub(crate) fn document(root: &Node<'_>) -> Parsed<Config> {
     });
     let tags = routing::Tags { inbounds: inbounds.as_deref().ok(), outbounds: outbounds.as_deref().ok() };
     let routing = routing::routing(&document, &tags);
+    let dns = dns::dns(&document);
     let (inbounds, mut outbounds) = (inbounds?, outbounds?);
-    let unique =
-        [unique_tags(root, &inbounds, &outbounds), unique_ports(root, &inbounds), dns(&document, &outbounds)];
+    let unique = [unique_tags(root, &inbounds, &outbounds), unique_ports(root, &inbounds)];
     let implicit_freedom = implicit_freedom(root, &inbounds, &mut outbounds)?;
     if inbounds.is_empty() {
         root.warn(
@@ -64,7 +65,15 @@ pub(crate) fn document(root: &Node<'_>) -> Parsed<Config> {
         );
     }
     unique.into_iter().collect::<Parsed<()>>()?;
-    Ok(Config { log: log?, inbounds, outbounds, routing: routing?, policy: policy?, implicit_freedom })
+    Ok(Config {
+        log: log?,
+        inbounds,
+        outbounds,
+        routing: routing?,
+        dns: dns?,
+        policy: policy?,
+        implicit_freedom,
+    })
 }
 
 /// V2Ray 4 takes `inbound`, then `inboundDetour`, then `inbounds`; the first of all gets the document's port if it
@@ -163,26 +172,6 @@ fn unique_paths(root: &Node<'_>, inbounds: &[Inbound]) -> Parsed<()> {
 /// An unspecified address listens on all of both families.
 fn overlap(a: IpAddr, b: IpAddr) -> bool {
     a == b || a.is_unspecified() || b.is_unspecified()
-}
-
-/// `dns` matters only to a freedom outbound that resolves names before it connects.
-fn dns(document: &Object<'_>, outbounds: &[Outbound]) -> Parsed<()> {
-    let Some(dns) = document.find("dns").filter(|dns| !dns.is_off()) else {
-        return Ok(());
-    };
-    let resolves = |outbound: &&Outbound| outbound.dial.domain_strategy != DomainStrategy::AsIs;
-    if let Some(outbound) = outbounds.iter().find(resolves) {
-        return Err(dns.refuse(
-            format!(
-                "this is not supported yet, and the freedom outbound {} asks for it",
-                outbound.place.seen_from(&dns.place())
-            ),
-            "remove \"dns\", and names are resolved by the system; or remove that outbound's \
-                \"domainStrategy\"",
-        ));
-    }
-    dns.warn("this is not supported yet: wsray runs without it", "names are resolved by the system");
-    Ok(())
 }
 
 /// A server without outbounds serves; anything that a person's own programs use must say where traffic goes.

@@ -57,7 +57,7 @@ fn domains(rule: &Object<'_>) -> Parsed<Option<Condition>> {
     Ok(Some(result?).filter(|list| !list.is_empty()).map(Condition::Domain))
 }
 
-fn domain_help(text: &str) -> &'static str {
+pub(super) fn domain_help(text: &str) -> &'static str {
     if text.starts_with("regexp:") {
         "check the regular expression, which is in Go's syntax (RE2), and write \\\\ for one backslash"
     } else if text.starts_with("geosite:") || text.starts_with("ext") {
@@ -68,7 +68,7 @@ fn domain_help(text: &str) -> &'static str {
     }
 }
 
-fn addresses(node: &Node<'_>) -> Parsed<Vec<IpGroup>> {
+pub(super) fn addresses(node: &Node<'_>) -> Parsed<Vec<IpGroup>> {
     let mut result = Ok(Vec::new());
     for (at, text) in node.texts("a list of addresses")? {
         let is_name = !text.contains([':', '/']) && text.chars().any(|c| c.is_ascii_alphabetic());
