@@ -64,16 +64,75 @@ impl Cache {
     /// What `ask` brings, which is run once for all who want to know at the same time.
     pub(super) async fn ask(&self, key: &Key, ask: impl Future<Output = Known>) -> Known {
         let cell = Arc::clone(lock(&self.asked).entry(key.clone()).or_default());
-        let answer = cell.get_or_init(|| ask).await.clone();
-        let mut asked = lock(&self.asked);
-        if asked.get(key).is_some_and(|current| Arc::ptr_eq(current, &cell)) {
-            asked.remove(key);
+        let asking = Asking { cache: self, key, cell };
+        asking.cell.get_or_init(|| ask).await.clone()
+    }
+}
+
+/// Somebody who waits for an answer; the last one to go, be it without one, clears up.
+struct Asking<'a> {
+    cache: &'a Cache,
+    key: &'a Key,
+    cell: Arc<OnceCell<Known>>,
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        let mut asked = lock(&self.cache.asked);
+        let is_current = asked.get(self.key).is_some_and(|current| Arc::ptr_eq(current, &self.cell));
+        // An answer is not for those who come later; without one, others may still wait.
+        if is_current && (self.cell.initialized() || Arc::strong_count(&self.cell) == 2) {
+            asked.remove(self.key);
         }
-        answer
     }
 }
 
 /// Whoever panicked with it left it as it was.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(name: &str) -> Key {
+        Key { server: 0, name: name.into(), kind: Kind::V4 }
+    }
+
+    fn some() -> Arc<[IpAddr]> {
+        [IpAddr::from([127, 0, 0, 1])].into()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answer_is_kept_until_it_expires() {
+        let cache = Cache::default();
+        cache.put(key("a"), some(), Duration::from_secs(10));
+        tokio::time::advance(Duration::from_secs(9)).await;
+        assert_eq!(cache.get(&key("a")), Some(some()));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(cache.get(&key("a")), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn cache_has_a_bound() {
+        let cache = Cache::default();
+        for number in 0..MAX_KNOWN as u64 + 10 {
+            cache.put(key(&number.to_string()), some(), Duration::from_secs(10 + number));
+        }
+        assert_eq!(lock(&cache.known).len(), MAX_KNOWN);
+        assert_eq!(cache.get(&key("0")), None);
+    }
+
+    #[tokio::test]
+    async fn question_that_nobody_waits_for_leaves_nothing_behind() {
+        let cache = Cache::default();
+        let (a, b) = (key("a"), key("a"));
+        let asking = cache.ask(&a, std::future::pending());
+        assert!(tokio::time::timeout(Duration::from_millis(1), asking).await.is_err());
+        assert!(lock(&cache.asked).is_empty());
+        let found = cache.ask(&b, async { Ok(some()) }).await;
+        assert_eq!(found, Ok(some()));
+        assert!(lock(&cache.asked).is_empty());
+    }
 }

@@ -218,3 +218,111 @@ fn in_turn(addresses: &[SocketAddr], wanted: HappyEyeballs) -> Vec<SocketAddr> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{num::NonZeroU32, time::Instant};
+
+    use socket2::SockRef;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    fn ip(text: &str) -> SocketAddr {
+        format!("{text}:80").parse().unwrap()
+    }
+
+    #[test]
+    fn families_have_their_turns() {
+        let addresses = ["1.0.0.1", "1.0.0.2", "1.0.0.3", "[::1]", "[::2]"].map(ip);
+        let order = |first, interleave| {
+            let wanted = HappyEyeballs {
+                first,
+                interleave: NonZeroU32::new(interleave).unwrap(),
+                ..HappyEyeballs::default()
+            };
+            in_turn(&addresses, wanted).iter().map(|address| address.ip().to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(order(None, 1), ["1.0.0.1", "::1", "1.0.0.2", "::2", "1.0.0.3"]);
+        assert_eq!(order(Some(Family::V6), 1), ["::1", "1.0.0.1", "::2", "1.0.0.2", "1.0.0.3"]);
+        assert_eq!(order(Some(Family::V4), 2), ["1.0.0.1", "1.0.0.2", "::1", "::2", "1.0.0.3"]);
+    }
+
+    /// An address whose backlog is full, so that it does not answer.
+    fn silent() -> (SocketAddr, Vec<socket2::Socket>) {
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listener = stream_socket(&SocketOptions::default(), address).unwrap();
+        listener.bind(&address.into()).unwrap();
+        listener.listen(0).unwrap();
+        let address = listener.local_addr().unwrap().as_socket().unwrap();
+        let mut held = vec![listener];
+        for _ in 0..3 {
+            let filler = stream_socket(&SocketOptions::default(), address).unwrap();
+            filler.set_nonblocking(true).unwrap();
+            let _ = filler.connect(&address.into());
+            held.push(filler);
+        }
+        (address, held)
+    }
+
+    #[tokio::test]
+    async fn address_that_is_silent_holds_up_for_a_moment_only() {
+        let (silent, _held) = silent();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let good = listener.local_addr().unwrap();
+        let start = Instant::now();
+        Dialer::default().tcp_any(&[silent, good]).await.unwrap();
+        let took = start.elapsed();
+        assert!(took.as_millis() >= 240 && took.as_millis() < 2000, "{took:?}");
+        listener.accept().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn address_that_refuses_does_not_hold_up() {
+        let refusing = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let start = Instant::now();
+        Dialer::default().tcp_any(&[refusing, listener.local_addr().unwrap()]).await.unwrap();
+        assert!(start.elapsed().as_millis() < 200);
+        assert!(matches!(
+            Dialer::default().tcp_any(&[refusing, refusing]).await,
+            Err(ConnectError::Connect { address, .. }) if address == refusing
+        ));
+    }
+
+    #[tokio::test]
+    async fn options_are_on_the_socket_before_it_connects() {
+        let options = SocketOptions {
+            congestion: Some("reno".to_owned()),
+            user_timeout: Some(std::time::Duration::from_secs(7)),
+            max_segment: Some(1000),
+            fast_open: Some(wsray_config::FastOpen::On),
+            keep_alive: wsray_config::KeepAlive::On {
+                idle: Some(std::time::Duration::from_secs(20)),
+                interval: Some(std::time::Duration::from_secs(3)),
+            },
+            ..SocketOptions::default()
+        };
+        let dialer = Dialer { options: Arc::new(options), ..Dialer::default() };
+        let tcp = dialer.start(ip("127.0.0.1")).unwrap();
+        let socket = SockRef::from(&tcp);
+        assert!(socket.tcp_congestion().unwrap().starts_with(b"reno"));
+        assert_eq!(socket.tcp_user_timeout().unwrap().unwrap().as_secs(), 7);
+        assert_eq!(socket.tcp_mss().unwrap(), 1000);
+        assert_eq!(socket.tcp_keepalive_time().unwrap().as_secs(), 20);
+        assert_eq!(socket.tcp_keepalive_interval().unwrap().as_secs(), 3);
+        assert!(socket.keepalive().unwrap());
+        let fast = nix::sys::socket::getsockopt(&tcp, nix::sys::socket::sockopt::TcpFastOpenConnect);
+        assert!(fast.unwrap());
+    }
+
+    #[tokio::test]
+    async fn mark_is_on_the_socket_or_there_is_no_socket() {
+        let options = SocketOptions { mark: NonZeroU32::new(255), ..SocketOptions::default() };
+        let dialer = Dialer { options: Arc::new(options), ..Dialer::default() };
+        match dialer.start(ip("127.0.0.1")) {
+            Ok(tcp) => assert_eq!(SockRef::from(&tcp).mark().unwrap(), 255),
+            Err(error) => assert!(error.to_string().contains("CAP_NET_ADMIN"), "{error}"),
+        }
+    }
+}

@@ -51,9 +51,12 @@ pub(crate) fn document(root: &Node<'_>) -> Parsed<Config> {
         dial::link(root.reader, &mut outbounds)?;
         Ok(outbounds)
     });
-    let tags = routing::Tags { inbounds: inbounds.as_deref().ok(), outbounds: outbounds.as_deref().ok() };
-    let routing = routing::routing(&document, &tags);
     let dns = dns::dns(&document);
+    let servers = dns.as_ref().ok().and_then(Option::as_ref).map(|dns| &*dns.servers).unwrap_or_default();
+    let questions = servers.iter().filter_map(|server| server.tag.as_deref()).collect();
+    let tags =
+        routing::Tags { inbounds: inbounds.as_deref().ok(), outbounds: outbounds.as_deref().ok(), questions };
+    let routing = routing::routing(&document, &tags);
     let (inbounds, mut outbounds) = (inbounds?, outbounds?);
     let unique = [unique_tags(root, &inbounds, &outbounds), unique_ports(root, &inbounds)];
     let implicit_freedom = implicit_freedom(root, &inbounds, &mut outbounds)?;

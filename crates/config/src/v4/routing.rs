@@ -17,6 +17,8 @@ use crate::{
 pub(crate) struct Tags<'a> {
     pub(crate) inbounds: Option<&'a [Inbound]>,
     pub(crate) outbounds: Option<&'a [Outbound]>,
+    /// The tags of questions to name servers.
+    pub(super) questions: Vec<&'a str>,
 }
 
 /// Reads where sessions go.

@@ -162,7 +162,8 @@ pub(crate) fn protocols(node: &Node<'_>) -> Parsed<Vec<String>> {
 pub(crate) fn inbound_tags(node: &Node<'_>, tags: &Tags<'_>) -> Parsed<Vec<String>> {
     let mut names = Vec::new();
     for (at, name) in node.texts("a list of tags")? {
-        let known = || tags.inbounds.into_iter().flatten().filter_map(|inbound| inbound.tag.as_deref());
+        let of_inbounds = || tags.inbounds.into_iter().flatten().filter_map(|inbound| inbound.tag.as_deref());
+        let known = || of_inbounds().chain(tags.questions.iter().copied());
         if tags.inbounds.is_some() && !known().any(|tag| tag == name) {
             at.warn(format!("there is no inbound with the tag {name:?}"), suggestion(name, known()));
         }
