@@ -111,3 +111,23 @@ fn the_server_takes_what_proxies_make_of_a_request() {
         assert_eq!(echoes(Kind::Wsray, Changes { request, ..Changes::default() }), Ok(()), "{what}");
     }
 }
+
+/// V2Ray takes another server for every attempt as well (`proxy/vmess/outbound/outbound.go`).
+#[test]
+fn a_server_that_is_down_keeps_no_session_waiting_when_there_is_another() {
+    let origin = Origin::start();
+    let link = Link::default();
+    let server = Server::start(Kind::Wsray, &link);
+    let client = Client::start_with(Kind::Wsray, &link, server.port, |config| {
+        let servers = config["outbounds"][0]["settings"]["vnext"].as_array_mut().unwrap();
+        let mut down = servers[0].clone();
+        down["port"] = support::free_port().into();
+        servers.insert(0, down);
+    });
+    for session in 0..4 {
+        let start = std::time::Instant::now();
+        apps::check_echo(&apps::socks5(client.socks, origin.address.into(), None).unwrap()).unwrap();
+        let took = start.elapsed();
+        assert!(took < std::time::Duration::from_millis(700), "session {session} took {took:?}");
+    }
+}

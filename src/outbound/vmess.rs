@@ -95,25 +95,27 @@ impl VmessOutbound {
         session: &Session,
         inbound: &mut dyn Endpoint,
     ) -> Result<Connected, OutboundError> {
-        let turn = self.next.fetch_add(1, Ordering::Relaxed);
-        let server = &self.servers[turn % self.servers.len()];
-        let user = &server.users[turn / self.servers.len() % server.users.len()];
-        if let Some(mux) = user.shared_by(session)? {
-            return server.join(mux, session, user, inbound).await;
-        }
-        let mut first = None;
-        for pause in ATTEMPTS {
-            wait(pause).await;
+        let (mut attempts, mut first) = (ATTEMPTS.into_iter(), None);
+        loop {
+            wait(attempts.next().unwrap_or_default()).await;
+            let (server, user) = self.next_server();
+            if let Some(mux) = user.shared_by(session)? {
+                return server.join(mux, session, user, inbound).await;
+            }
             match server.attempt(session, user, inbound, &mut first).await {
-                Err(OutboundError::Connect(error)) if error.is_transient() && pause != ATTEMPTS[4] => {}
+                Err(OutboundError::Connect(error)) if error.is_transient() && attempts.len() > 0 => {}
                 result => return result,
             }
         }
-        Err(OutboundError::Crypto("no attempt was made".to_owned()))
     }
-}
 
-impl VmessOutbound {
+    /// Whose turn it is. Every attempt takes another server, so that one that is down does not keep a session waiting.
+    fn next_server(&self) -> (&VmessServer, &VmessUser) {
+        let turn = self.next.fetch_add(1, Ordering::Relaxed);
+        let server = &self.servers[turn % self.servers.len()];
+        (server, &server.users[turn / self.servers.len() % server.users.len()])
+    }
+
     /// Whether packets to `target` go into one session with others of their application.
     pub fn gathers(&self, mapping: Mapping, target: &Target) -> bool {
         let users = || self.servers.iter().flat_map(|server| &server.users);
