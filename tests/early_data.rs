@@ -33,6 +33,10 @@ macro_rules! early_data_pairs {
         pair!(wsray_to_sing_box: Wsray => SingBox, #[cfg(test)], [$($test),+]);
         pair!(v2ray_4_45_to_wsray: V2Ray445 => Wsray, #[cfg(test)], [$($test),+]);
         pair!(sing_box_to_wsray: SingBox => Wsray, #[cfg(test)], [$($test),+]);
+        pair!(wsray_to_v2ray_5: Wsray => V2Ray5, #[cfg(feature = "local-peers")], [$($test),+]);
+        pair!(v2ray_5_to_wsray: V2Ray5 => Wsray, #[cfg(feature = "local-peers")], [$($test),+]);
+        pair!(wsray_to_xray: Wsray => Xray, #[cfg(feature = "local-peers")], [$($test),+]);
+        pair!(xray_to_wsray: Xray => Wsray, #[cfg(feature = "local-peers")], [$($test),+]);
         pair!(v2ray_4_45_to_v2ray_4_45: V2Ray445 => V2Ray445, #[cfg(feature = "peers-only")], [$($test),+]);
         pair!(sing_box_to_v2ray_4_45: SingBox => V2Ray445, #[cfg(feature = "peers-only")], [$($test),+]);
     };

@@ -29,6 +29,10 @@ macro_rules! all {
         pairs!(wsray_to_v2ray_4_34: Wsray => V2Ray434, #[cfg(test)], [$($test),+]);
         pairs!(wsray_to_v2ray_4_45: Wsray => V2Ray445, #[cfg(test)], [$($test),+]);
         pairs!(wsray_to_sing_box: Wsray => SingBox, #[cfg(test)], [$($test),+]);
+        pairs!(wsray_to_v2ray_5: Wsray => V2Ray5, #[cfg(feature = "local-peers")], [$($test),+]);
+        pairs!(v2ray_5_to_wsray: V2Ray5 => Wsray, #[cfg(feature = "local-peers")], [$($test),+]);
+        pairs!(wsray_to_xray: Wsray => Xray, #[cfg(feature = "local-peers")], [$($test),+]);
+        pairs!(xray_to_wsray: Xray => Wsray, #[cfg(feature = "local-peers")], [$($test),+]);
         pairs!(
             v2ray_4_45_to_v2ray_4_45: V2Ray445 => V2Ray445, #[cfg(feature = "peers-only")], [$($test),+]);
     };
@@ -72,6 +76,14 @@ mod many {
     pairs!(wsray_to_wsray: Wsray => Wsray, #[cfg(test)], [sixty_sessions_at_a_time_arrive_whole]);
     pairs!(wsray_to_v2ray_4_34: Wsray => V2Ray434, #[cfg(test)], [sixty_sessions_at_a_time_arrive_whole]);
     pairs!(wsray_to_v2ray_4_45: Wsray => V2Ray445, #[cfg(test)], [sixty_sessions_at_a_time_arrive_whole]);
+    pairs!(
+        wsray_to_v2ray_5: Wsray => V2Ray5, #[cfg(feature = "local-peers")], [sixty_sessions_at_a_time_arrive_whole]);
+    pairs!(
+        v2ray_5_to_wsray: V2Ray5 => Wsray, #[cfg(feature = "local-peers")], [sixty_sessions_at_a_time_arrive_whole]);
+    pairs!(
+        wsray_to_xray: Wsray => Xray, #[cfg(feature = "local-peers")], [sixty_sessions_at_a_time_arrive_whole]);
+    pairs!(
+        xray_to_wsray: Xray => Wsray, #[cfg(feature = "local-peers")], [sixty_sessions_at_a_time_arrive_whole]);
 }
 
 mod deaf_origin {

@@ -85,12 +85,13 @@ mod full_cone {
     use super::{Encoding, Pair, skip_unless_here};
     use crate::support::{
         config::{Link, Tls},
-        node::Kind::{SingBox, Wsray},
+        node::Kind::*,
     };
 
     macro_rules! encodings {
-        ($($name:ident: $client:expr => $server:expr, $encoding:expr;)+) => {
+        ($($(#[$attribute:meta])? $name:ident: $client:expr => $server:expr, $encoding:expr;)+) => {
             $(
+                $(#[$attribute])?
                 mod $name {
                     use super::*;
 
@@ -125,6 +126,14 @@ mod full_cone {
         wsray_to_sing_box_by_packet_addr: Wsray => SingBox, Encoding::PacketAddr;
         sing_box_to_wsray_by_xudp: SingBox => Wsray, Encoding::Xudp;
         sing_box_to_wsray_by_packet_addr: SingBox => Wsray, Encoding::PacketAddr;
+        #[cfg(feature = "local-peers")]
+        wsray_to_xray_by_xudp: Wsray => Xray, Encoding::Xudp;
+        #[cfg(feature = "local-peers")]
+        xray_to_wsray_by_xudp: Xray => Wsray, Encoding::Xudp;
+        #[cfg(feature = "local-peers")]
+        wsray_to_v2ray_5_by_packet_addr: Wsray => V2Ray5, Encoding::PacketAddr;
+        #[cfg(feature = "local-peers")]
+        v2ray_5_to_wsray_by_packet_addr: V2Ray5 => Wsray, Encoding::PacketAddr;
     ];
 }
 
@@ -133,12 +142,13 @@ mod a_session_each {
     use super::{Encoding, Pair, skip_unless_here};
     use crate::support::{
         config::{Link, Tls},
-        node::Kind::{SingBox, V2Ray445, Wsray},
+        node::Kind::*,
     };
 
     macro_rules! pairs {
-        ($($name:ident: $client:expr => $server:expr, $encoding:expr;)+) => {
+        ($($(#[$attribute:meta])? $name:ident: $client:expr => $server:expr, $encoding:expr;)+) => {
             $(
+                $(#[$attribute])?
                 #[test]
                 fn $name() {
                     let pair = Pair { client: $client, server: $server };
@@ -160,6 +170,22 @@ mod a_session_each {
         a_thousand_packets_come_back_from_wsray_to_wsray_by_mux: Wsray => Wsray, Encoding::Mux;
         a_thousand_packets_come_back_from_wsray_to_v2ray_by_mux: Wsray => V2Ray445, Encoding::Mux;
         a_thousand_packets_come_back_from_v2ray_to_wsray_by_mux: V2Ray445 => Wsray, Encoding::Mux;
+        #[cfg(feature = "local-peers")]
+        a_thousand_packets_come_back_from_wsray_to_v2ray_5: Wsray => V2Ray5, Encoding::None;
+        #[cfg(feature = "local-peers")]
+        a_thousand_packets_come_back_from_wsray_to_v2ray_5_by_mux: Wsray => V2Ray5, Encoding::Mux;
+        #[cfg(feature = "local-peers")]
+        a_thousand_packets_come_back_from_v2ray_5_to_wsray: V2Ray5 => Wsray, Encoding::None;
+        #[cfg(feature = "local-peers")]
+        a_thousand_packets_come_back_from_v2ray_5_to_wsray_by_mux: V2Ray5 => Wsray, Encoding::Mux;
+        #[cfg(feature = "local-peers")]
+        a_thousand_packets_come_back_from_wsray_to_xray: Wsray => Xray, Encoding::None;
+        #[cfg(feature = "local-peers")]
+        a_thousand_packets_come_back_from_wsray_to_xray_by_mux: Wsray => Xray, Encoding::Mux;
+        #[cfg(feature = "local-peers")]
+        a_thousand_packets_come_back_from_xray_to_wsray: Xray => Wsray, Encoding::None;
+        #[cfg(feature = "local-peers")]
+        a_thousand_packets_come_back_from_xray_to_wsray_by_mux: Xray => Wsray, Encoding::Mux;
     ];
 }
 
@@ -245,8 +271,8 @@ fn a_thousand_packets_come_back(pair: Pair, encoding: Encoding, link: &Link) {
     let v6 = UdpEcho::start_v6();
     let mut targets: Vec<Target> = origins.iter().map(|origin| origin.address.into()).collect();
     targets.push(v6.address.into());
-    // sing-box puts no names into packetaddr, and looks none up.
-    if (pair.client, encoding) != (Kind::SingBox, Encoding::PacketAddr) {
+    // sing-box and V2Ray 5 put no names into packetaddr, and look none up.
+    if pair.client == Kind::Wsray || encoding != Encoding::PacketAddr {
         targets.push(Target::Name("localhost", origins[0].address.port()));
     }
     // The first way to a target is found while further packets wait.
@@ -254,7 +280,8 @@ fn a_thousand_packets_come_back(pair: Pair, encoding: Encoding, link: &Link) {
         assert_eq!(association.round_trip(*target, b"first").unwrap(), b"first", "{target}");
     }
     // V2Ray 4 carries no more than 2048 bytes with everything around them.
-    let large = if pair.has(Kind::V2Ray445) { 1900 } else { 8192 };
+    let few = [Kind::V2Ray445, Kind::V2Ray5, Kind::Xray];
+    let large = if few.into_iter().any(|kind| pair.has(kind)) { 1900 } else { 8192 };
     let sizes = (0..1000).map(|n| 1 + n * 7 % 1400).chain([large; 6]);
     let packets: Vec<_> = sizes.zip(0..).map(|(size, seed)| pattern(size, seed)).collect();
     for (chunk, first) in packets.chunks(16).zip((0..).step_by(16)) {

@@ -16,6 +16,8 @@ pub const TARGETS: &[Target] = &[
     ("socks", socks::invariants::check),
     ("vmess_body", wsray_vmess::invariants::body_opens_alike_however_cut),
     ("vmess_header", wsray_vmess::invariants::header_opens_alike_however_cut),
+    ("vmess_mux", wsray_vmess::invariants::mux_frames_read_alike_however_cut),
+    ("vmess_packet_addr", wsray_vmess::invariants::packet_addresses_come_back),
     ("vmess_replay", wsray_vmess::invariants::replay_agrees_with_a_naive_model),
     ("vmess_response", wsray_vmess::invariants::response_opens_only_whole_and_unchanged),
     ("vmess_sealed_body", wsray_vmess::invariants::sealed_body_opens_to_what_was_sealed),

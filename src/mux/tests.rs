@@ -24,6 +24,11 @@ struct Wire {
     waker: Option<Waker>,
     aborted: bool,
     finished: bool,
+    /// How long after the last payload the stream wants to ping, if it does.
+    beats_after: Option<Duration>,
+    beats: Vec<tokio::time::Instant>,
+    /// The peer does not answer pings.
+    is_dead: bool,
 }
 
 struct Below(Arc<Mutex<Wire>>, Arc<Pool>);
@@ -66,6 +71,21 @@ impl Endpoint for Below {
 
     fn finish(&mut self) {
         self.0.lock().unwrap().finished = true;
+    }
+
+    fn next_beat(&self, moved: tokio::time::Instant) -> Option<tokio::time::Instant> {
+        let wire = self.0.lock().unwrap();
+        let after = wire.beats_after?;
+        Some(wire.beats.last().map_or(moved, |last| moved.max(*last)) + after)
+    }
+
+    fn beat(&mut self) -> Result<(), Cut> {
+        let mut wire = self.0.lock().unwrap();
+        if wire.is_dead && !wire.beats.is_empty() {
+            return Err(Cut::Unfinished("the peer answers no ping"));
+        }
+        wire.beats.push(tokio::time::Instant::now());
+        Ok(())
     }
 
     fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<()> {
@@ -398,4 +418,38 @@ async fn packets_that_nobody_takes_are_dropped_and_stop_nobody() {
     running.receive(&[udp, flood(1), new(2), keep(2, b"behind")].concat()).await;
     let (_lazy, mut other) = (running.session(), running.session());
     assert_eq!(read(&mut other).await.unwrap().unwrap(), b"behind");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_is_pinged_when_it_is_silent_and_only_then() {
+    let running = Running::start();
+    running.wire.lock().unwrap().beats_after = Some(Duration::from_secs(30));
+    let start = tokio::time::Instant::now();
+    running.receive(&new(1)).await;
+    let mut session = running.session();
+    for _ in 0..5 {
+        sleep(Duration::from_secs(20)).await;
+        running.say(&mut session, b"busy").await;
+    }
+    assert!(running.wire.lock().unwrap().beats.is_empty(), "what moves needs no ping");
+    sleep(Duration::from_secs(95)).await;
+    let beats: Vec<_> =
+        running.wire.lock().unwrap().beats.iter().map(|beat| (*beat - start).as_secs()).collect();
+    assert_eq!(beats, [130, 160, 190]);
+    assert!(!running.driver.is_finished());
+}
+
+#[tokio::test(start_paused = true)]
+async fn sessions_are_cut_when_pings_find_that_the_peer_is_gone() {
+    let running = Running::start();
+    {
+        let mut wire = running.wire.lock().unwrap();
+        (wire.beats_after, wire.is_dead) = (Some(Duration::from_secs(30)), true);
+    }
+    running.receive(&new(1)).await;
+    let mut session = running.session();
+    sleep(Duration::from_secs(61)).await;
+    assert!(read(&mut session).await.is_err());
+    assert_eq!(running.driver.await.unwrap().to_string(), "cut: the peer answers no ping");
+    assert!(running.wire.lock().unwrap().aborted);
 }

@@ -3,7 +3,7 @@
 mod made_before;
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -227,9 +227,13 @@ impl VmessServer {
         let wanted = Wanted {
             network: session.network,
             target: session.target.clone(),
-            global_id: matches!(session.reach, Reach::Any(_)).then(|| match session.source {
-                Source::Address(address) => mux.global_id(&address),
-                Source::Unix => mux.global_id(&session.id),
+            // Packets of each family are a session of their own, and a server takes equal ids for the same session.
+            global_id: matches!(session.reach, Reach::Any(_)).then(|| {
+                let is_v6 = matches!(session.target.address, Address::Ip(IpAddr::V6(_)));
+                match session.source {
+                    Source::Address(address) => mux.global_id(&(address, is_v6)),
+                    Source::Unix => mux.global_id(&(session.id, is_v6)),
+                }
             }),
         };
         for _ in ATTEMPTS {

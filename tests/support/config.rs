@@ -63,14 +63,22 @@ pub struct AppPorts {
 pub fn client(kind: Kind, link: &Link, ports: AppPorts, server: u16) -> Value {
     match kind {
         Kind::SingBox => sing_box_client(link, ports, server),
-        _ => v4_client(link, ports, server),
+        Kind::Wsray | Kind::V2Ray434 | Kind::V2Ray445 | Kind::V2Ray5 | Kind::Xray => {
+            v4_client(link, ports, server)
+        }
     }
 }
 
 pub fn server(kind: Kind, link: &Link, port: u16) -> Value {
     match kind {
         Kind::SingBox => sing_box_server(link, port),
-        _ => v4_server(link, port),
+        Kind::Xray => {
+            let mut config = v4_server(link, port);
+            // By default it refuses strangers the way to private addresses.
+            config["outbounds"][0]["settings"] = json!({ "finalRules": [{ "action": "allow" }] });
+            config
+        }
+        Kind::Wsray | Kind::V2Ray434 | Kind::V2Ray445 | Kind::V2Ray5 => v4_server(link, port),
     }
 }
 

@@ -68,6 +68,10 @@ macro_rules! pairs {
         $crate::support::pair!(v2ray_4_34_to_wsray: V2Ray434 => Wsray, #[cfg(test)], [$($test),+]);
         $crate::support::pair!(v2ray_4_45_to_wsray: V2Ray445 => Wsray, #[cfg(test)], [$($test),+]);
         $crate::support::pair!(sing_box_to_wsray: SingBox => Wsray, #[cfg(test)], [$($test),+]);
+        $crate::support::pair!(wsray_to_v2ray_5: Wsray => V2Ray5, #[cfg(feature = "local-peers")], [$($test),+]);
+        $crate::support::pair!(v2ray_5_to_wsray: V2Ray5 => Wsray, #[cfg(feature = "local-peers")], [$($test),+]);
+        $crate::support::pair!(wsray_to_xray: Wsray => Xray, #[cfg(feature = "local-peers")], [$($test),+]);
+        $crate::support::pair!(xray_to_wsray: Xray => Wsray, #[cfg(feature = "local-peers")], [$($test),+]);
         $crate::support::pair!(
             v2ray_4_34_to_v2ray_4_45: V2Ray434 => V2Ray445, #[cfg(feature = "peers-only")], [$($test),+]);
         $crate::support::pair!(

@@ -22,6 +22,10 @@ pub enum Kind {
     V2Ray434,
     V2Ray445,
     SingBox,
+    /// Of feature `local-peers`: what `$WSRAY_V2RAY5` names.
+    V2Ray5,
+    /// Of feature `local-peers`: what `$WSRAY_XRAY` names.
+    Xray,
 }
 
 impl Kind {
@@ -31,6 +35,8 @@ impl Kind {
             Self::V2Ray434 => peer("v2ray-4.34"),
             Self::V2Ray445 => peer("v2ray-4.45"),
             Self::SingBox => peer("sing-box"),
+            Self::V2Ray5 => std::env::var_os("WSRAY_V2RAY5").unwrap_or_default().into(),
+            Self::Xray => std::env::var_os("WSRAY_XRAY").unwrap_or_default().into(),
         }
     }
 
@@ -41,6 +47,7 @@ impl Kind {
             Self::Wsray => command.args(["run", "-c"]).arg(config),
             Self::V2Ray434 | Self::V2Ray445 => command.arg("-config").arg(config),
             Self::SingBox => command.args(["run", "--disable-color", "-c"]).arg(config),
+            Self::V2Ray5 | Self::Xray => command.args(["run", "-c"]).arg(config),
         };
         command
     }

@@ -7,10 +7,12 @@
 
 mod body;
 mod mux;
+mod packet_addr;
 mod replay;
 
 pub use body::{body_opens_alike_however_cut, sealed_body_opens_to_what_was_sealed};
 pub use mux::mux_frames_read_alike_however_cut;
+pub use packet_addr::packet_addresses_come_back;
 pub use replay::replay_agrees_with_a_naive_model;
 
 use crate::{
@@ -194,6 +196,12 @@ mod tests {
         #[test]
         fn mux_frames_hold(data in vec(any::<u8>(), 0..300)) {
             mux_frames_read_alike_however_cut(&data);
+        }
+
+        #[test]
+        fn packet_addresses_hold(data in vec(any::<u8>(), 0..40), kind in 0_u8..4) {
+            packet_addresses_come_back(&data);
+            packet_addresses_come_back(&[&[kind], &data[..]].concat());
         }
 
         /// Frames that are right more often than not.
