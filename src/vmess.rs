@@ -68,6 +68,16 @@ pub enum EndMark {
 pub struct ServerHabits {
     /// It has ended a stream with the end mark before, so a stream that lacks one was cut.
     sends_end_marks: AtomicBool,
+    /// It repeats the options of the request in its response, as only sing-box does.
+    echoes_options: AtomicBool,
+}
+
+impl ServerHabits {
+    /// Whether answers in sessions that share a connection of Mux.Cool may damage each other: sing-box seals them in
+    /// several threads at a time without a lock (SagerNet/sing-vmess `mux.go`, `chunk_aead.go`).
+    pub fn mixes_up_sessions(&self) -> bool {
+        self.echoes_options.load(Ordering::Relaxed)
+    }
 }
 
 /// Whether the edges of chunks mean anything.
@@ -198,11 +208,14 @@ impl VmessStream {
 
     /// How many bytes of `input` the response's header took; `None` when more are needed.
     fn open_response(&mut self, input: &[u8]) -> Result<Option<usize>, Cut> {
-        let Side::Client { awaiting_response, .. } = &mut self.side else { return Ok(Some(0)) };
+        let Side::Client { awaiting_response, server, .. } = &mut self.side else { return Ok(Some(0)) };
         let Some(secrets) = awaiting_response else { return Ok(Some(0)) };
         match open_response(input, secrets) {
             Ok(Step::NeedMore) => Ok(None),
-            Ok(Step::Done { used, .. }) => {
+            Ok(Step::Done { used, value }) => {
+                if value.options != 0 {
+                    server.echoes_options.store(true, Ordering::Relaxed);
+                }
                 *awaiting_response = None;
                 Ok(Some(used))
             }

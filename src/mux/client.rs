@@ -53,6 +53,15 @@ pub struct Wanted {
     pub global_id: Option<[u8; 8]>,
 }
 
+/// Whether sessions may share a connection at the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    /// As many as the configuration says.
+    Allowed,
+    /// The server bears no two at a time: one takes over a connection when another has left it.
+    OneAtATime,
+}
+
 /// How a session gets its place.
 pub enum Place {
     /// On a connection with room for it; nothing is sent yet.
@@ -90,16 +99,19 @@ impl Client {
 
     /// A place for a session. As many as a connection takes wait for the same one, and more of them are made at the
     /// same time only if more are needed.
-    pub fn place(&self, wanted: &Wanted) -> Place {
+    pub fn place(&self, wanted: &Wanted, sharing: Sharing) -> Place {
+        let concurrency = match sharing {
+            Sharing::Allowed => self.concurrency,
+            Sharing::OneAtATime => 1,
+        };
         let mut connections = self.lock();
         connections.made.retain(|connection| connection.hub.lock().may_open_more());
-        let open = |connection: &Connection| connection.open(self.concurrency, wanted);
+        let open = |connection: &Connection| connection.open(concurrency, wanted);
         if let Some(stream) = connections.made.iter().find_map(open) {
             return Place::Here(stream);
         }
         connections.coming.retain(Coming::is_open);
-        if let Some(coming) = connections.coming.iter_mut().find(|coming| coming.sessions < self.concurrency)
-        {
+        if let Some(coming) = connections.coming.iter_mut().find(|coming| coming.sessions < concurrency) {
             coming.sessions += 1;
             return Place::Wait(Waiting(coming.outcome.clone()));
         }
@@ -217,26 +229,35 @@ mod tests {
     #[test]
     fn as_many_wait_for_a_connection_as_it_takes_and_the_next_makes_another() {
         let client = Client::new(3);
-        let places: Vec<_> = (0..7).map(|_| client.place(&wanted())).collect();
+        let places: Vec<_> = (0..7).map(|_| client.place(&wanted(), Sharing::Allowed)).collect();
         let kinds: Vec<_> = places.iter().map(kind).collect();
         assert_eq!(kinds, ["make", "wait", "wait", "make", "wait", "wait", "make"]);
+    }
+
+    #[test]
+    fn where_sessions_damage_each_other_each_makes_a_connection() {
+        let client = Client::new(8);
+        let places: Vec<_> = (0..3).map(|_| client.place(&wanted(), Sharing::OneAtATime)).collect();
+        assert_eq!(places.iter().map(kind).collect::<Vec<_>>(), ["make"; 3]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_waits_fails_with_the_maker_and_goes_on_without_one_that_left() {
         let client = Client::new(2);
-        let (Place::Make(making), Place::Wait(waiting)) = (client.place(&wanted()), client.place(&wanted()))
+        let (Place::Make(making), Place::Wait(waiting)) =
+            (client.place(&wanted(), Sharing::Allowed), client.place(&wanted(), Sharing::Allowed))
         else {
             panic!("one makes and one waits")
         };
         making.failed(&"refused");
         assert_eq!(waiting.wait().await.unwrap_err().as_ref(), "refused");
-        let (Place::Make(making), Place::Wait(waiting)) = (client.place(&wanted()), client.place(&wanted()))
+        let (Place::Make(making), Place::Wait(waiting)) =
+            (client.place(&wanted(), Sharing::Allowed), client.place(&wanted(), Sharing::Allowed))
         else {
             panic!("what failed is not waited for")
         };
         drop(making);
         waiting.wait().await.unwrap();
-        assert_eq!(kind(&client.place(&wanted())), "make");
+        assert_eq!(kind(&client.place(&wanted(), Sharing::Allowed)), "make");
     }
 }

@@ -15,7 +15,7 @@ mod driver;
 mod hub;
 mod stream;
 
-pub use client::{Client, Connection, Making, Place, Waiting, Wanted};
+pub use client::{Client, Connection, Making, Place, Sharing, Waiting, Wanted};
 pub use driver::{Driver, MuxEnding, Opened};
 pub use stream::MuxStream;
 

@@ -393,7 +393,7 @@ async fn a_client_opens_xudp_with_its_first_packets_target_and_global_id() {
     let first = "127.0.0.1:53".parse::<std::net::SocketAddr>().unwrap();
     let global_id = Some(*b"whoever!");
     let wanted = Wanted { network: Network::Udp, target: first.into(), global_id };
-    let Place::Make(making) = client.place(&wanted) else { panic!("nothing is made yet") };
+    let Place::Make(making) = client.place(&wanted, Sharing::Allowed) else { panic!("nothing is made yet") };
     let mut stream = client.made(&making, connection, &wanted).unwrap();
     let endpoint: &mut dyn Endpoint = &mut stream;
     let mut packets = pool.batch(2000);

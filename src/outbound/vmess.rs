@@ -21,7 +21,7 @@ use wsray_vmess::{
 
 use super::{ATTEMPTS, Connected, How, OutboundError, first_payload, wait};
 use crate::{
-    mux::{self, MuxStream, Place, Wanted},
+    mux::{self, MuxStream, Place, Sharing, Wanted},
     relay::FirstPayload,
     session::{Mapping, Reach, Session, Source},
     stream::{Endpoint, Layout, PacketAddr, Read},
@@ -237,7 +237,9 @@ impl VmessServer {
             }),
         };
         for _ in ATTEMPTS {
-            match mux.place(&wanted) {
+            let sharing =
+                if self.habits.mixes_up_sessions() { Sharing::OneAtATime } else { Sharing::Allowed };
+            match mux.place(&wanted, sharing) {
                 Place::Here(stream) => return Ok((stream, None)),
                 Place::Wait(waiting) => waiting.wait().await.map_err(OutboundError::NotShared)?,
                 Place::Make(making) => match self.connect_shared(user).await {

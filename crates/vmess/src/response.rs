@@ -16,6 +16,8 @@ pub const RESPONSE_LEN: usize = SEALED_LEN_LEN + MIN_PLAIN_LEN + TAG_LEN;
 pub struct Response {
     /// The command; 0 is none. 1 (switch account) and all others are ignored, here as in sing-box.
     pub command: u8,
+    /// The options; they mean nothing. sing-box repeats those of the request, others send 0.
+    pub options: u8,
 }
 
 /// The wire form of the response to a request with these secrets: no options, no command.
@@ -48,8 +50,7 @@ fn seal_plain(secrets: &Secrets, out: &mut [u8]) -> Result<(), CryptoError> {
     Ok(())
 }
 
-/// Opens the response to a request with these secrets. The option byte, a command and everything behind
-/// them are skipped.
+/// Opens the response to a request with these secrets. A command and everything behind it are skipped.
 ///
 /// # Errors
 /// See [`ResponseError`].
@@ -72,8 +73,8 @@ pub fn open_response(input: &[u8], secrets: &Secrets) -> Result<Step<Response>, 
     let header_key = aes_gcm(&kdf16(&key, &[salt::RESPONSE_KEY]))?;
     let header_nonce = kdf12(&iv, &[salt::RESPONSE_NONCE]);
     match open_in_place(&header_key, header_nonce, &[], &mut sealed) {
-        Some([auth, _options, command, _command_len, ..]) if *auth == secrets.response_auth => {
-            Ok(Step::Done { used, value: Response { command: *command } })
+        Some([auth, options, command, _command_len, ..]) if *auth == secrets.response_auth => {
+            Ok(Step::Done { used, value: Response { command: *command, options: *options } })
         }
         Some(_) => Err(ResponseError::Auth),
         None => Err(ResponseError::Damaged),
@@ -126,7 +127,7 @@ mod tests {
             for cut in 0..sealed.len() {
                 assert_eq!(open_response(&sealed[..cut], &secrets), Ok(Step::NeedMore), "{cut}");
             }
-            let done = Step::Done { used: sealed.len(), value: Response { command: 0 } };
+            let done = Step::Done { used: sealed.len(), value: Response { command: 0, options: 0 } };
             assert_eq!(open_response(&sealed, &secrets), Ok(done.clone()));
             assert_eq!(open_response(&[sealed, vec![0; 9]].concat(), &secrets), Ok(done));
         }
@@ -159,7 +160,7 @@ mod tests {
     fn a_command_is_skipped_whatever_is_in_it() {
         // Command 1 with a sum, an empty host, and less than its length says.
         let plain = [0x77, 0, 1, 40, 0xde, 0xad, 0xbe, 0xef, 0];
-        let response = Response { command: 1 };
+        let response = Response { command: 1, options: 0 };
         assert_eq!(open_plain(&plain), Ok(Step::Done { used: 18 + 9 + 16, value: response }));
     }
 
