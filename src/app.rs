@@ -23,7 +23,7 @@ use outbounds::{Way, Ways};
 use tokio::sync::watch;
 use wsray_config::{
     ClientStream, Config, Diagnostic, Fallback, FallbackSite, ForwardedTrust, Heartbeat, InboundProtocol,
-    Mux, MuxPackets, OutboundProtocol, PacketEncoding, ProxyProtocol, ServerStream,
+    Mux, MuxPackets, OutboundProtocol, PacketEncoding, ProxyProtocol, ServerStream, Transparent,
 };
 use wsray_route::IpSet;
 use wsray_vmess::{Address, CmdKey, Replay, Target, Users};
@@ -37,6 +37,7 @@ use crate::{
     inbound::{
         Common, Inbound,
         accounts::Accounts,
+        dokodemo::{DokodemoInbound, Door},
         http::HttpInbound,
         socks::{SocksInbound, SocksUdp},
         vmess::{UserName, VmessInbound},
@@ -188,6 +189,20 @@ fn build_inbound(
             idle_timeout: http.idle_timeout,
             pool,
         }),
+        InboundProtocol::Dokodemo(door) => Inbound::Dokodemo(Box::new(DokodemoInbound {
+            common: common(door.level),
+            door: match (&door.target, config.socket.transparent) {
+                (Some((address, port)), _) => {
+                    Door::Fixed(Target { address: address.clone(), port: port.get() })
+                }
+                (None, Transparent::Tproxy) => Door::Tproxied,
+                (None, _) => Door::Redirected,
+            },
+            networks: door.networks,
+            ports: config.listen.ports(),
+            idle_timeout: door.idle_timeout,
+            pool,
+        })),
         InboundProtocol::Mixed(mixed) => Inbound::Mixed(
             build_socks(mixed, common(mixed.level), Arc::clone(&pool)),
             HttpInbound {

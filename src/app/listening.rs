@@ -2,10 +2,10 @@
 
 use std::{io, net::SocketAddr};
 
-use wsray_config::{Diagnostic, Listen, Place, SocketOptions, UnixAddress};
+use wsray_config::{Diagnostic, Listen, Place, SocketOptions, Transparent, UnixAddress};
 
 use super::running::ListenOn;
-use crate::inbound::{BindUnixError, Listener, SocketFile, bind, bind_unix};
+use crate::inbound::{BindUnixError, Listener, SocketFile, bind, bind_unix, dokodemo::bind_packets};
 
 /// Listens on `on`, which `listen` asks for; with its file, if it has one.
 pub(super) fn open(
@@ -16,7 +16,11 @@ pub(super) fn open(
     match on {
         ListenOn::Tcp(address) => match bind(*address, options) {
             Ok(listener) => Ok((listener, None)),
-            Err(error) => Err(cannot_listen(&listen.place, *address, &error)),
+            Err(error) => Err(cannot_listen(&listen.place, *address, options, &error)),
+        },
+        ListenOn::Udp(address) => match bind_packets(*address, options) {
+            Ok(listener) => Ok((Listener::Udp(listener), None)),
+            Err(error) => Err(cannot_listen(&listen.place, *address, options, &error)),
         },
         ListenOn::Unix(address) => {
             bind_unix(address).map_err(|error| cannot_listen_on_unix(&listen.place, address, &error))
@@ -24,9 +28,17 @@ pub(super) fn open(
     }
 }
 
-fn cannot_listen(place: &Place, address: SocketAddr, error: &io::Error) -> Diagnostic {
+fn cannot_listen(
+    place: &Place,
+    address: SocketAddr,
+    options: &SocketOptions,
+    error: &io::Error,
+) -> Diagnostic {
     let help = match error.kind() {
         io::ErrorKind::AddrInUse => "another program listens there: stop it, or choose another port",
+        io::ErrorKind::PermissionDenied if options.transparent == Transparent::Tproxy => {
+            "tproxy needs root or the capability CAP_NET_ADMIN"
+        }
         io::ErrorKind::PermissionDenied => {
             "ports below 1024 need root or the capability CAP_NET_BIND_SERVICE"
         }

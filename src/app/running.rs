@@ -13,7 +13,7 @@ use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
 };
-use wsray_config::{Diagnostic, Listen, ListenAt, SocketOptions, UnixAddress};
+use wsray_config::{Diagnostic, Listen, ListenAt, Networks, SocketOptions, UnixAddress};
 use wsray_vmess::UserId;
 
 use super::{App, Lasting, listening};
@@ -41,6 +41,7 @@ pub struct Running {
 pub(super) enum ListenOn {
     Tcp(SocketAddr),
     Unix(UnixAddress),
+    Udp(SocketAddr),
 }
 
 /// A listener's inbound. When it is dropped, nothing more is accepted.
@@ -135,7 +136,7 @@ impl Running {
     pub fn replace(&mut self, app: &App) -> Result<Changes, Vec<Diagnostic>> {
         let (mut wrong, mut fresh, mut wanted) = (Vec::new(), Vec::new(), HashMap::new());
         for (listen, inbound) in &app.inbounds {
-            for on in all_of(listen) {
+            for on in all_of(listen, inbound.networks()) {
                 if !self.places.contains_key(&on) {
                     match self.open(listen, &on, &inbound.common().socket) {
                         Ok(opened) => fresh.push((on.clone(), opened)),
@@ -242,10 +243,16 @@ async fn quiet(pool: &Pool) {
     }
 }
 
-fn all_of(listen: &Listen) -> Vec<ListenOn> {
+fn all_of(listen: &Listen, networks: Networks) -> Vec<ListenOn> {
     match &listen.at {
         ListenAt::Ports { address, ports } => {
-            ports.iter().map(|port| ListenOn::Tcp(SocketAddr::new(*address, port))).collect()
+            let addresses = ports.iter().map(|port| SocketAddr::new(*address, port));
+            let both = addresses.flat_map(|address| [ListenOn::Tcp(address), ListenOn::Udp(address)]);
+            let wanted = |on: &ListenOn| match on {
+                ListenOn::Udp(_) => networks.has_udp(),
+                _ => networks.has_tcp(),
+            };
+            both.filter(wanted).collect()
         }
         ListenAt::Unix(address) => vec![ListenOn::Unix(address.clone())],
     }
@@ -255,6 +262,7 @@ impl ListenOn {
     fn is(&self, listener: &Listener) -> bool {
         match self {
             Self::Tcp(address) => listener.is_on(*address),
+            Self::Udp(_) => false,
             Self::Unix(UnixAddress::File { path, .. }) => listener.to_string() == *path,
             Self::Unix(UnixAddress::Abstract { name, .. }) => listener.to_string() == format!("@{name}"),
         }
@@ -265,6 +273,7 @@ impl fmt::Display for ListenOn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => address.fmt(f),
+            Self::Udp(address) => write!(f, "{address} (UDP)"),
             Self::Unix(address) => address.fmt(f),
         }
     }

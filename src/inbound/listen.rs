@@ -5,8 +5,9 @@ mod unix;
 use std::{fmt, io, net::SocketAddr, os::linux::net::SocketAddrExt as _};
 
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use wsray_config::{FastOpen, KeepAlive, SocketOptions};
+use wsray_config::{FastOpen, KeepAlive, SocketOptions, Transparent};
 
+use super::dokodemo::{PacketListener, be_transparent};
 use crate::{
     session::Source,
     transport::{
@@ -29,6 +30,8 @@ pub enum Listener {
         /// Its name, as configured.
         name: String,
     },
+    /// For packets.
+    Udp(PacketListener),
 }
 
 impl fmt::Display for Listener {
@@ -39,6 +42,7 @@ impl fmt::Display for Listener {
                 Err(_) => f.write_str("?"),
             },
             Self::Unix { name, .. } => f.write_str(name),
+            Self::Udp(socket) => socket.fmt(f),
         }
     }
 }
@@ -51,7 +55,7 @@ impl Listener {
     pub fn prepare(&self, probes: KeepAlive) -> io::Result<()> {
         match self {
             Self::Tcp(socket) => Socket::prepare_listener(socket, probes),
-            Self::Unix { .. } => Ok(()),
+            Self::Unix { .. } | Self::Udp(_) => Ok(()),
         }
     }
 
@@ -98,6 +102,7 @@ impl Listener {
                 Ok((Accepted::Tcp(tcp), Source::Address(peer)))
             }
             Self::Unix { socket, .. } => Ok((Accepted::Unix(socket.accept().await?.0), Source::Unix)),
+            Self::Udp(_) => std::future::pending().await,
         }
     }
 }
@@ -157,6 +162,9 @@ fn listen_on(address: SocketAddr, options: &SocketOptions, both_families: bool) 
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     direct(options, &socket).map_err(io::Error::other)?;
+    if options.transparent == Transparent::Tproxy {
+        be_transparent(&socket, address)?;
+    }
     // What is refused has been told at the start.
     let _ = tune(options, &socket, Purpose::Listen);
     Socket::prepare_listener(&socket, options.keep_alive)?;

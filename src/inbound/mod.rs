@@ -1,6 +1,7 @@
 //! Who is it, where to: what accepts sessions.
 
 pub mod accounts;
+pub mod dokodemo;
 pub mod http;
 mod listen;
 mod serve;
@@ -11,6 +12,7 @@ mod waiting;
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use tokio::time::timeout;
+use wsray_config::Networks;
 use wsray_vmess::{Network, Target, UserId};
 
 use crate::{
@@ -50,7 +52,9 @@ pub enum Inbound {
     Socks(socks::SocksInbound),
     /// HTTP proxy requests from programs.
     Http(http::HttpInbound),
-    /// Both on one port.
+    /// Whatever comes, for one target or where it was going.
+    Dokodemo(Box<dokodemo::DokodemoInbound>),
+    /// SOCKS and HTTP on one port.
     Mixed(socks::SocksInbound, http::HttpInbound),
 }
 
@@ -61,6 +65,7 @@ impl Inbound {
             Self::Vmess(vmess) => vmess.connection(socket, peer, seat).await,
             Self::Socks(socks) => socks.connection(socket, peer, seat).await,
             Self::Http(http) => http.connection(socket, peer, seat).await,
+            Self::Dokodemo(door) => door.connection(socket, peer, seat).await,
             Self::Mixed(socks, http) => match timeout(socks.common.handshake, socket.peek()).await {
                 Ok(Ok(Some(b'A'..=b'Z'))) => http.connection(socket, peer, seat).await,
                 Ok(Ok(Some(_))) => socks.connection(socket, peer, seat).await,
@@ -91,6 +96,15 @@ impl Inbound {
             Self::Vmess(vmess) => &vmess.common,
             Self::Socks(socks) | Self::Mixed(socks, _) => &socks.common,
             Self::Http(http) => &http.common,
+            Self::Dokodemo(door) => &door.common,
+        }
+    }
+
+    /// What it takes.
+    pub fn networks(&self) -> Networks {
+        match self {
+            Self::Dokodemo(door) => door.networks,
+            _ => Networks::Tcp,
         }
     }
 }

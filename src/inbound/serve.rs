@@ -18,6 +18,7 @@ use tokio::{
 
 use super::{
     Inbound, Listener,
+    dokodemo::serve_packets,
     listen::Accepted,
     waiting::{Crowded, Limits, Waiting},
 };
@@ -59,6 +60,9 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Accepts connections for the inbound of the moment until its sender is gone; then closes the listener and waits for the
 /// connections to end. Dropping it cuts them.
 pub async fn serve(listener: Listener, mut inbound: watch::Receiver<Arc<Inbound>>, connections: Connections) {
+    if let Listener::Udp(packets) = listener {
+        return serve_packets(packets, inbound).await;
+    }
     let waiting = Waiting::new(Limits::of_this_process());
     let mut running = JoinSet::new();
     prepare(&listener, &inbound.borrow());

@@ -13,7 +13,10 @@ use std::{
     time::Duration,
 };
 
-use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustix::{
+    io::Errno,
+    net::{RecvFlags, SendFlags, recv, send, sockopt},
+};
 use socket2::SockRef;
 use tokio::{
     io::{AsyncWrite, AsyncWriteExt, Interest},
@@ -165,6 +168,25 @@ impl Socket {
         match &self.0 {
             Kind::Tcp { tcp, .. } => tcp.peer_addr().map(Some),
             Kind::Unix(_) | Kind::Pair(_) => Ok(None),
+        }
+    }
+
+    /// Where the peer was going before the firewall's `REDIRECT` sent it here; `None`: nothing did.
+    ///
+    /// # Errors
+    /// When the socket is gone already.
+    pub fn original_destination(&self) -> io::Result<Option<SocketAddr>> {
+        let Kind::Tcp { tcp, .. } = &self.0 else { return Ok(None) };
+        let found = if tcp.local_addr()?.ip().to_canonical().is_ipv4() {
+            sockopt::ip_original_dst(tcp).map(SocketAddr::V4)
+        } else {
+            sockopt::ipv6_original_dst(tcp).map(SocketAddr::V6)
+        };
+        match found {
+            Ok(address) => Ok(Some(address)),
+            // No such connection, or nothing that follows connections at all.
+            Err(Errno::NOENT | Errno::NOPROTOOPT | Errno::OPNOTSUPP) => Ok(None),
+            Err(error) => Err(error.into()),
         }
     }
 

@@ -242,6 +242,21 @@ pub(crate) const HTTP: &[Key] = &[
     key("allowTransparent", Refused("remove it, and set the proxy in the programs that use it")),
 ];
 
+/// `settings` of a dokodemo-door inbound.
+pub(crate) const DOKODEMO: &[Key] = &[
+    key("address", Read),
+    key("port", Read),
+    key("network", Read),
+    key("followRedirect", Read),
+    key("timeout", Read),
+    key("userLevel", Read),
+    // Xray's names.
+    key("rewriteAddress", Read),
+    key("rewritePort", Read),
+    key("allowedNetwork", Read),
+    key("portMap", Refused("write one inbound for each port")),
+];
+
 /// An element of `accounts`.
 pub(crate) const ACCOUNT: &[Key] = &[key("user", Read), key("pass", Read)];
 

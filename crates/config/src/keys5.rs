@@ -218,6 +218,15 @@ pub(crate) const SOCKS: &[Key] = &[
     key("accounts", OtherDialect("write the whole configuration in V2Ray 4's dialect, which knows accounts")),
 ];
 
+/// `settings` of a dokodemo-door inbound.
+pub(crate) const DOKODEMO: &[Key] = &[
+    key("address", Read),
+    key("port", Read),
+    key("networks", Read),
+    key("followRedirect", Read),
+    key("network", OtherDialect("write \"networks\": { \"network\": [\"TCP\", \"UDP\"] }")),
+];
+
 /// `settings` of an http inbound, and of a blackhole outbound.
 pub(crate) const NOTHING: &[Key] = &[];
 

@@ -239,6 +239,8 @@ pub enum InboundProtocol {
     Socks(SocksInbound),
     /// HTTP proxy requests from programs.
     Http(HttpInbound),
+    /// Whatever comes, for one target or for where it was going.
+    Dokodemo(DokodemoInbound),
     /// SOCKS and HTTP on one port, told apart by the first byte, as in Xray and sing-box.
     Mixed(SocksInbound),
 }
@@ -307,6 +309,58 @@ pub struct HttpInbound {
     pub idle_timeout: Option<Duration>,
     /// The level in [`Policy`].
     pub level: u32,
+}
+
+/// A door: whatever comes goes to one target, or to where it was going.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DokodemoInbound {
+    /// `address` and `port`; `None`: `followRedirect`, by what [`Inbound::socket`] says of `tproxy`.
+    pub target: Option<(Address, NonZeroU16)>,
+    /// What it takes.
+    pub networks: Networks,
+    /// `timeout`: overrides the level's [`Timeouts::connection_idle`].
+    pub idle_timeout: Option<Duration>,
+    /// The level in [`Policy`].
+    pub level: u32,
+}
+
+/// Which networks an inbound takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Networks {
+    /// Streams.
+    #[default]
+    Tcp,
+    /// Packets.
+    Udp,
+    /// Both.
+    Both,
+}
+
+impl Networks {
+    /// Whether streams are among them.
+    pub fn has_tcp(self) -> bool {
+        self != Self::Udp
+    }
+
+    /// Whether packets are among them.
+    pub fn has_udp(self) -> bool {
+        self != Self::Tcp
+    }
+
+    /// Whether there is one that both have.
+    pub fn overlaps(self, other: Self) -> bool {
+        (self.has_tcp() && other.has_tcp()) || (self.has_udp() && other.has_udp())
+    }
+}
+
+impl Inbound {
+    /// What it takes on its ports.
+    pub fn networks(&self) -> Networks {
+        match &self.protocol {
+            InboundProtocol::Dokodemo(door) => door.networks,
+            _ => Networks::Tcp,
+        }
+    }
 }
 
 /// A user and password of a local inbound or of a proxy. `Debug` shows no password.

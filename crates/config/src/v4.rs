@@ -5,6 +5,7 @@
 
 mod dial;
 mod dns;
+mod dokodemo;
 mod front;
 mod inbound;
 mod outbound;
@@ -142,7 +143,10 @@ fn unique_ports(root: &Node<'_>, inbounds: &[Inbound]) -> Parsed<()> {
     for high in by_first {
         let port = high.3.first();
         open.retain(|(.., ports)| ports.last() >= port);
-        for &low in open.iter().filter(|low| overlap(low.2, high.2)) {
+        let clash = |low: &&(usize, &Inbound, IpAddr, Ports)| {
+            overlap(low.2, high.2) && low.1.networks().overlaps(high.1.networks())
+        };
+        for &low in open.iter().filter(clash) {
             let (earlier, later) = if low.0 < high.0 { (low, high) } else { (high, low) };
             let message = format!(
                 "port {port} of {} is taken by the inbound {}, which listens on {}",

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{sniffing, stream, values};
+use super::{dokodemo, sniffing, stream, values};
 use crate::{
     Account, Diagnostic, HttpInbound, Inbound, InboundProtocol, Listen, ListenAt, SocketOptions,
     SocksInbound, SocksUdp, VmessInbound, VmessUser, keys, keys5,
@@ -18,21 +18,18 @@ use crate::{
 /// The inbound protocols of V2Ray and Xray.
 const PROTOCOLS: values::Names = values::Names {
     what: "an inbound protocol",
-    known: &["vmess", "socks", "http", "mixed"],
+    known: &["vmess", "socks", "http", "mixed", "dokodemo-door"],
     foreign: &[
         "vless",
         "trojan",
         "shadowsocks",
         "shadowsocks2022",
-        "dokodemo-door",
-        "tunnel",
-        "mixed",
         "mtproto",
         "wireguard",
         "hysteria2",
         "tun",
     ],
-    foreign_help: "remove this inbound, or use vmess, socks, http or mixed",
+    foreign_help: "remove this inbound, or use vmess, socks, http, mixed or dokodemo-door",
 };
 
 /// Reads an element of `inbounds`; takes `spare_port` if it has none.
@@ -79,6 +76,12 @@ fn protocol<'a>(
             let inbound = http(object)?;
             warn_open(object, listen, inbound.accounts.is_empty());
             plain.map(|socket| (InboundProtocol::Http(inbound), socket))
+        }
+        // Xray calls it a tunnel as well.
+        "dokodemo-door" | "dokodemo" | "tunnel" => {
+            let socket = stream::plain_server(object, transport)?;
+            let door = dokodemo::dokodemo(object, &socket)?;
+            Ok((InboundProtocol::Dokodemo(door), socket))
         }
         _ => Err(PROTOCOLS.unknown(&node, name)),
     }

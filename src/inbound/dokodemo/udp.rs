@@ -1,0 +1,298 @@
+//! Packets through a door: a session for each client and target, and answers from where the client sent to.
+
+use std::{
+    collections::HashMap,
+    fmt, io,
+    net::SocketAddr,
+    os::fd::AsRawFd,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use nix::sys::socket::{
+    ControlMessageOwned, MsgFlags, SockaddrIn, SockaddrIn6, SockaddrStorage, recvmsg, setsockopt,
+    sockopt::{Ipv4OrigDstAddr, Ipv6OrigDstAddr},
+};
+use socket2::{Domain, Protocol, Type};
+use tokio::{
+    io::Interest,
+    net::UdpSocket,
+    sync::{
+        mpsc::{Receiver, Sender, channel, error::TrySendError},
+        watch,
+    },
+    task::JoinSet,
+    time::sleep,
+};
+use wsray_config::{SocketOptions, Transparent};
+use wsray_vmess::{Network, Target};
+
+use super::{DokodemoInbound, Door, Refusal};
+use crate::{
+    inbound::Inbound,
+    session::Source,
+    stream::{Batch, Cut, Endpoint, Layout, Pool, Read},
+    transport::options::{Purpose, direct, tune},
+};
+
+/// The most clients and targets that exchange packets at a time; packets of further ones are dropped.
+pub(super) const MAX_FLOWS: usize = 4096;
+
+/// Packets that wait for a flow; further ones are dropped.
+const WAITING_PACKETS: usize = 64;
+
+/// The largest UDP payload (RFC 768).
+const MAX_PACKET: usize = 65_507;
+
+/// Room for the control messages of one packet; the largest is an IPv6 address with its header.
+const CONTROL_BYTES: usize = 256;
+
+/// How long to wait when packets cannot be received.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// A socket that takes packets.
+#[derive(Debug)]
+pub struct PacketListener(UdpSocket);
+
+impl fmt::Display for PacketListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.local_addr() {
+            Ok(address) => write!(f, "{address} (UDP)"),
+            Err(_) => f.write_str("?"),
+        }
+    }
+}
+
+/// Binds a socket for packets. An unspecified address takes both families, as Go's does.
+///
+/// # Errors
+/// When the address is in use or not ours, or transparency needs a capability.
+pub fn bind_packets(address: SocketAddr, options: &SocketOptions) -> io::Result<PacketListener> {
+    let wildcard = address.ip().is_unspecified() && !options.only_v6;
+    let both = SocketAddr::from(([0u16; 8], address.port()));
+    let socket = match socket_on(if wildcard { both } else { address }, options, wildcard) {
+        // A machine without IPv6.
+        Err(error) if wildcard && matches!(error.raw_os_error(), Some(97 | 99)) => {
+            socket_on(address, options, false)
+        }
+        socket => socket,
+    };
+    UdpSocket::from_std(socket?.into()).map(PacketListener)
+}
+
+fn socket_on(
+    address: SocketAddr,
+    options: &SocketOptions,
+    both_families: bool,
+) -> io::Result<socket2::Socket> {
+    let socket = socket2::Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(!both_families)?;
+    }
+    socket.set_nonblocking(true)?;
+    direct(options, &socket).map_err(io::Error::other)?;
+    let _ = tune(options, &socket, Purpose::Packets);
+    if options.transparent == Transparent::Tproxy {
+        be_transparent(&socket, address)?;
+        if address.is_ipv6() {
+            setsockopt(&socket, Ipv6OrigDstAddr, &true)?;
+        }
+        if address.is_ipv4() || both_families {
+            setsockopt(&socket, Ipv4OrigDstAddr, &true)?;
+        }
+    }
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+/// Lets the socket have addresses that are not this machine's (ip(7), `IP_TRANSPARENT`).
+pub(in crate::inbound) fn be_transparent(socket: &socket2::Socket, address: SocketAddr) -> io::Result<()> {
+    if address.is_ipv6() { socket.set_ip_transparent_v6(true) } else { socket.set_ip_transparent_v4(true) }
+}
+
+/// A packet that came.
+struct Received {
+    length: usize,
+    from: SocketAddr,
+    /// Where it was going, if the kernel says so.
+    original: Option<SocketAddr>,
+}
+
+fn receive(socket: &UdpSocket, packet: &mut [u8], control: &mut [u8]) -> io::Result<Received> {
+    let mut pieces = [io::IoSliceMut::new(packet)];
+    let message =
+        recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut pieces, Some(control), MsgFlags::empty())?;
+    let original = message.cmsgs()?.find_map(|control| match control {
+        ControlMessageOwned::Ipv4OrigDstAddr(address) => Some(SocketAddr::from(SockaddrIn::from(address))),
+        ControlMessageOwned::Ipv6OrigDstAddr(address) => Some(SocketAddr::from(SockaddrIn6::from(address))),
+        _ => None,
+    });
+    let from = message.address.as_ref().and_then(|address| {
+        let v4 = address.as_sockaddr_in().map(|v4| SocketAddr::from(*v4));
+        v4.or_else(|| address.as_sockaddr_in6().map(|v6| SocketAddr::from(*v6)))
+    });
+    let from = from.ok_or_else(|| io::Error::other("a packet without a sender"))?;
+    Ok(Received { length: message.bytes, from, original })
+}
+
+type FlowKey = (SocketAddr, Target);
+
+/// Serves packets for the inbound of the moment until its sender is gone.
+pub(in crate::inbound) async fn serve_packets(
+    listener: PacketListener,
+    mut inbound: watch::Receiver<Arc<Inbound>>,
+) {
+    let socket = Arc::new(listener.0);
+    let mut flows: HashMap<FlowKey, Sender<Vec<u8>>> = HashMap::new();
+    let mut running = JoinSet::new();
+    let (mut packet, mut control) = (vec![0; MAX_PACKET], vec![0; CONTROL_BYTES]);
+    loop {
+        tokio::select! {
+            received = socket.async_io(Interest::READABLE, || receive(&socket, &mut packet, &mut control)) => {
+                let Ok(received) = received else {
+                    sleep(PAUSE).await;
+                    continue;
+                };
+                let inbound = Arc::clone(&inbound.borrow());
+                let Inbound::Dokodemo(door) = &*inbound else { continue };
+                door.forward(&packet[..received.length], &received, &socket, &mut flows, &mut running);
+            }
+            Some(ended) = running.join_next() => {
+                // Another flow may have taken the place of the one that has ended.
+                if let Ok(key) = ended
+                    && flows.get(&key).is_some_and(Sender::is_closed)
+                {
+                    flows.remove(&key);
+                }
+            }
+            changed = inbound.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+impl DokodemoInbound {
+    /// Gives a packet to its flow, which is started if there is none.
+    fn forward(
+        &self,
+        packet: &[u8],
+        received: &Received,
+        socket: &Arc<UdpSocket>,
+        flows: &mut HashMap<FlowKey, Sender<Vec<u8>>>,
+        running: &mut JoinSet<FlowKey>,
+    ) {
+        let from = received.from;
+        let source = Source::Address(SocketAddr::new(from.ip().to_canonical(), from.port()));
+        let target = match (&self.door, received.original) {
+            (Door::Fixed(target), _) => Ok(target.clone()),
+            (_, Some(original)) => self.elsewhere(original),
+            (_, None) => Err(Refusal::NotRedirected),
+        };
+        let target = match target {
+            Ok(target) => target,
+            Err(refusal) => return self.tell(source, &refusal),
+        };
+        let key = (from, target);
+        match flows.get(&key).map(|flow| flow.try_send(packet.to_vec())) {
+            Some(Ok(()) | Err(TrySendError::Full(_))) => return,
+            None if flows.len() >= MAX_FLOWS => return self.tell(source, &Refusal::Crowded),
+            Some(Err(TrySendError::Closed(_))) | None => {}
+        }
+        let answers = match (&self.door, received.original) {
+            (Door::Tproxied, Some(original)) => self.transparent(original).map(Arc::new),
+            _ => Ok(Arc::clone(socket)),
+        };
+        let answers = match answers {
+            Ok(answers) => answers,
+            Err(error) => return self.tell(source, &error.into()),
+        };
+        let (sender, packets) = channel(WAITING_PACKETS);
+        let _ = sender.try_send(packet.to_vec());
+        flows.insert(key.clone(), sender);
+        let mut session = self.common.session(source, None, Network::Udp, key.1.clone());
+        session.idle_timeout = self.idle_timeout;
+        let client = if matches!(self.door, Door::Tproxied) {
+            SocketAddr::new(from.ip().to_canonical(), from.port())
+        } else {
+            from
+        };
+        let flow = Flow { packets, client, answers, pool: Arc::clone(&self.pool), outgoing: None };
+        let dispatcher = Arc::clone(&self.common.dispatcher);
+        running.spawn(async move {
+            dispatcher.run(session, Box::new(flow)).await;
+            key
+        });
+    }
+
+    /// A socket that answers as the one that the client sent to.
+    fn transparent(&self, original: SocketAddr) -> io::Result<UdpSocket> {
+        let original = SocketAddr::new(original.ip().to_canonical(), original.port());
+        let socket = socket2::Socket::new(Domain::for_address(original), Type::DGRAM, Some(Protocol::UDP))?;
+        socket.set_nonblocking(true)?;
+        // Every client of one target has one.
+        socket.set_reuse_address(true)?;
+        be_transparent(&socket, original)?;
+        direct(&self.common.socket, &socket).map_err(io::Error::other)?;
+        socket.bind(&original.into())?;
+        UdpSocket::from_std(socket.into())
+    }
+}
+
+/// A client's packets to one target, and back.
+struct Flow {
+    packets: Receiver<Vec<u8>>,
+    client: SocketAddr,
+    answers: Arc<UdpSocket>,
+    pool: Arc<Pool>,
+    outgoing: Option<Batch>,
+}
+
+impl Endpoint for Flow {
+    fn layout(&self) -> Layout {
+        Layout::FLAT
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, layout: Layout) -> Poll<Result<Read, Cut>> {
+        loop {
+            let Some(packet) = ready!(self.packets.poll_recv(cx)) else { return Poll::Ready(Ok(Read::End)) };
+            let mut batch = self.pool.batch(packet.len());
+            batch.bytes()[..packet.len()].copy_from_slice(&packet);
+            batch.push(0..packet.len());
+            let batch = batch.packets_laid_out(layout);
+            if !batch.is_empty() {
+                return Poll::Ready(Ok(Read::Data(batch)));
+            }
+        }
+    }
+
+    fn send(&mut self, batch: Batch) -> Result<(), Cut> {
+        self.outgoing = Some(batch);
+        Ok(())
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Cut>> {
+        while let Some(batch) = &mut self.outgoing {
+            let Some(packet) = batch.pieces().next() else {
+                self.outgoing = None;
+                break;
+            };
+            let length = packet.len();
+            // A packet that cannot be sent is lost, as on any way.
+            let _ = ready!(self.answers.poll_send_to(cx, packet, self.client));
+            batch.advance(length);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn finish(&mut self) {}
+
+    fn poll_gone(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
+
+    fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
+
+    fn abort(&mut self) {}
+}

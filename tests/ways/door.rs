@@ -1,0 +1,202 @@
+//! dokodemo-door: one target, and transparent proxying in a network namespace of its own.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream, UdpSocket},
+    path::Path,
+    process::Command,
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    apps, free_port,
+    node::{Kind, Node, missing, peer},
+    origin::{Origin, UdpEcho, hash_of, pattern},
+    skip, temporary_directory,
+};
+
+fn start(config: &Value) -> Node {
+    let node = Node::start(Kind::Wsray, "door", &config.to_string(), &[]);
+    node.log_line(&["[Warning]", "started"]);
+    node
+}
+
+fn udp_to(address: SocketAddr) -> UdpSocket {
+    let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let socket = UdpSocket::bind(any).unwrap();
+    // The kernel drops answers from anywhere else.
+    socket.connect(address).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    socket
+}
+
+fn round_trip(socket: &UdpSocket, payload: &[u8]) -> Vec<u8> {
+    socket.send(payload).unwrap();
+    let mut answer = vec![0; 65_536];
+    let length = socket.recv(&mut answer).unwrap_or_else(|error| panic!("no answer: {error}"));
+    answer.truncate(length);
+    answer
+}
+
+#[test]
+fn streams_and_packets_go_to_the_one_target() {
+    let (origin, echo) = (Origin::start(), UdpEcho::start());
+    let ports = [free_port(), free_port()];
+    let door = |port: u16, target: u16, network: &str| {
+        json!({ "port": port, "listen": "127.0.0.1", "protocol": "dokodemo-door",
+            "settings": { "address": "127.0.0.1", "port": target, "network": network } })
+    };
+    let _node = start(&json!({
+        "log": { "loglevel": "debug" },
+        "inbounds": [door(ports[0], origin.port(), "tcp"), door(ports[1], echo.address.port(), "udp")],
+        "outbounds": [{ "protocol": "freedom" }],
+    }));
+    let mut stream = apps::connect(ports[0]).unwrap();
+    apps::check_echo(&apps::connect(ports[0]).unwrap()).unwrap();
+    stream.write_all(b"send 8388608 9\n").unwrap();
+    let hash = hash_of(&mut Read::take(&stream, 8 << 20)).unwrap();
+    assert_eq!(hash, hash_of(&mut &pattern(8 << 20, 9)[..]).unwrap());
+    let sockets = [(); 3].map(|()| udp_to(SocketAddr::from(([127, 0, 0, 1], ports[1]))));
+    for length in [1_usize, 1400, 9000] {
+        for (number, socket) in sockets.iter().enumerate() {
+            let payload = vec![u8::try_from(number).unwrap(); length];
+            assert_eq!(round_trip(socket, &payload), payload, "client {number}, {length} bytes");
+        }
+    }
+}
+
+/// Runs [`in_the_namespace`] where it may do what it likes.
+#[test]
+fn firewall_sends_streams_and_packets_here() {
+    if let Some(reason) = missing("nft") {
+        skip!(reason);
+    }
+    let is_root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout == b"0\n");
+    let own: &[&str] = if is_root { &["-n"] } else { &["-rn"] };
+    if !Command::new("unshare").args(own).arg("true").status().is_ok_and(|status| status.success()) {
+        skip!("network namespaces cannot be made here");
+    }
+    let mut command = Command::new("unshare");
+    command.args(own).arg(std::env::current_exe().unwrap());
+    command.args(["--ignored", "--exact", "door::in_the_namespace", "--nocapture"]);
+    let output = command.output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));
+    assert!(String::from_utf8_lossy(&said).contains("1 passed"), "{}", String::from_utf8_lossy(&said));
+}
+
+fn shell(script: &str) {
+    let output = Command::new("sh").args(["-ec", script]).output().unwrap();
+    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn rules(text: &str) {
+    let file = temporary_directory("nft").join("rules.nft");
+    std::fs::write(&file, text).unwrap();
+    load_rules(&file);
+}
+
+fn load_rules(file: &Path) {
+    let output = Command::new(peer("nft")).arg("-f").arg(file).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Everything goes to these two, whatever its target.
+fn outbounds(origin: &Origin, echo: &UdpEcho) -> (Value, Value) {
+    let to = |tag: &str, address: SocketAddr| {
+        json!({ "tag": tag, "protocol": "freedom", "settings": { "redirect": address.to_string() },
+            "streamSettings": { "sockopt": { "mark": 255 } } })
+    };
+    let rule = json!({ "type": "field", "network": "udp", "outboundTag": "udp" });
+    (json!([to("tcp", origin.address), to("udp", echo.address)]), json!({ "rules": [rule] }))
+}
+
+fn stream_to(target: &str) -> TcpStream {
+    let stream = TcpStream::connect_timeout(&target.parse().unwrap(), Duration::from_secs(5)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    stream
+}
+
+/// Nobody answers there: the connection ends without a byte.
+fn check_refused(target: &str) {
+    let mut stream = stream_to(target);
+    let _ = stream.write_all(b"echo\nhello");
+    assert!(!matches!(stream.read(&mut [0; 16]), Ok(1..)), "{target} answers");
+}
+
+#[test]
+#[ignore = "changes the network: started by another test in a namespace of its own"]
+fn in_the_namespace() {
+    let devices = std::fs::read_dir("/sys/class/net").map_or(0, Iterator::count);
+    let output = Command::new("ip").args(["-o", "link"]).output().unwrap();
+    let links =
+        String::from_utf8_lossy(&output.stdout).lines().filter(|line| line.contains("state UP")).count();
+    assert_eq!(links, 0, "this is no namespace of its own ({devices} devices)");
+    shell(
+        "ip link set lo up
+        ip addr add 192.0.2.1/32 dev lo; ip -6 addr add 2001:db8::1/128 dev lo nodad
+        ip route add 198.51.100.0/24 dev lo src 192.0.2.1; ip -6 route add 2001:db8:1::/48 dev lo src 2001:db8::1
+        ip route add 203.0.113.0/24 dev lo src 192.0.2.1; ip -6 route add 2001:db8:2::/48 dev lo src 2001:db8::1
+        ip rule add fwmark 1 lookup 100; ip -6 rule add fwmark 1 lookup 100
+        ip route add local default dev lo table 100; ip -6 route add local default dev lo table 100",
+    );
+    let (origin, echo) = (Origin::start(), UdpEcho::start());
+    redirected(&origin, &echo);
+    tproxied(&origin, &echo);
+}
+
+fn redirected(origin: &Origin, echo: &UdpEcho) {
+    rules(
+        "table inet redirected {
+    chain output {
+        type nat hook output priority -100;
+        ip daddr 198.51.100.0/24 tcp dport 80 redirect to :12345
+        ip6 daddr 2001:db8:1::/48 tcp dport 80 redirect to :12345
+    }
+}
+",
+    );
+    let (outbounds, routing) = outbounds(origin, echo);
+    let node = start(&json!({
+        "log": { "loglevel": "debug" },
+        "inbounds": [{ "port": 12345, "protocol": "dokodemo-door", "settings": { "followRedirect": true } }],
+        "outbounds": outbounds, "routing": routing,
+    }));
+    for target in ["198.51.100.7:80", "[2001:db8:1::7]:80"] {
+        apps::check_echo(&stream_to(target)).unwrap_or_else(|error| panic!("{target}: {error}"));
+        node.log_line(&[&format!("accepted tcp:{target} ")]);
+    }
+    for target in ["127.0.0.1:12345", "[::1]:12345", "192.0.2.1:12345"] {
+        check_refused(target);
+    }
+    node.log_line(&["[Warning]", "is this inbound itself"]);
+    assert!(!node.log().contains("accepted tcp:127.0.0.1") && !node.log().contains("accepted tcp:[::1]"));
+}
+
+/// The configuration and the rules of the documents, but for the outbounds.
+fn tproxied(origin: &Origin, echo: &UdpEcho) {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    load_rules(&examples.join("transparent.nft"));
+    let text = std::fs::read_to_string(examples.join("transparent.json")).unwrap();
+    let mut config: Value = serde_json::from_str(&text).unwrap();
+    let (outbounds, routing) = outbounds(origin, echo);
+    config["log"] = json!({ "loglevel": "debug" });
+    config["outbounds"] = outbounds;
+    config["routing"] = routing;
+    let node = start(&config);
+    for target in ["203.0.113.7:443", "[2001:db8:2::7]:443", "203.0.113.7:12345"] {
+        apps::check_echo(&stream_to(target)).unwrap_or_else(|error| panic!("{target}: {error}"));
+        node.log_line(&[&format!("accepted tcp:{target} ")]);
+    }
+    for target in ["203.0.113.7:53", "203.0.113.8:53", "[2001:db8:2::7]:4433"] {
+        let socket = udp_to(target.parse().unwrap());
+        for payload in [&b"first"[..], &[7; 1400]] {
+            assert_eq!(round_trip(&socket, payload), payload, "{target}");
+        }
+        node.log_line(&[&format!("accepted udp:{target} ")]);
+    }
+    check_refused("127.0.0.1:12345");
+    node.log_line(&["[Warning]", "127.0.0.1:12345, which is this inbound itself"]);
+}
