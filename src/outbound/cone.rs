@@ -130,7 +130,7 @@ impl ConeEndpoint {
     fn look_up(&mut self, target: Target) {
         let dialer = self.dialer.clone();
         self.looking_up.spawn(async move {
-            let found = timeout(LOOKUP_TIMEOUT, dialer.resolve(&target)).await;
+            let found = timeout(LOOKUP_TIMEOUT, Box::pin(dialer.resolve(&target))).await;
             let found = found.ok().and_then(Result::ok).unwrap_or_default();
             (target, found.first().copied())
         });

@@ -122,6 +122,9 @@ impl VmessOutbound {
         if users().all(|user| user.uses_xudp(target)) {
             return true;
         }
+        if users().any(|user| target.port == QUIC && user.udp_443 != Udp443::Allow) {
+            return false;
+        }
         // packetaddr has no form for names.
         mapping == Mapping::PacketAddr && matches!(target.address, Address::Ip(_))
     }
