@@ -44,6 +44,56 @@ pub(crate) const LOG: &[Key] = &[
 /// `log.access` and `log.error`
 pub(crate) const LOG_TARGET: &[Key] = &[key("type", Read), key("level", Read), key("path", Read)];
 
+/// `dns`
+pub(crate) const DNS: &[Key] = &[
+    key("nameServer", Read),
+    key("staticHosts", Read),
+    key("clientIp", Read),
+    key("queryStrategy", Read),
+    key("cacheStrategy", Read),
+    key("fallbackStrategy", Read),
+    key("disableCache", Read),
+    key("disableFallback", Read),
+    key("disableFallbackIfMatch", Read),
+    key("tag", Read),
+    key("domainMatcher", Quiet),
+    key("fakeDns", Refused(REMOVE_OR_OTHER)),
+    key(
+        "servers",
+        OtherDialect("write \"nameServer\": [{ \"address\": { \"address\": \"1.1.1.1\", \"port\": 53 } }]"),
+    ),
+    key(
+        "hosts",
+        OtherDialect("write \"staticHosts\": [{ \"domain\": \"example.com\", \"ip\": [\"127.0.0.1\"] }]"),
+    ),
+];
+
+/// An element of `nameServer`.
+pub(crate) const NAME_SERVER: &[Key] = &[
+    key("address", Read),
+    key("prioritizedDomain", Read),
+    key("geoDomain", Read),
+    key("geoip", Read),
+    key("skipFallback", Read),
+    key("clientIp", Read),
+    key("queryStrategy", Read),
+    key("cacheStrategy", Read),
+    key("fallbackStrategy", Read),
+    key("tag", Read),
+    key("originalRules", Quiet),
+    key("fakeDns", Refused(REMOVE_OR_OTHER)),
+];
+
+/// `address` of a name server.
+pub(crate) const SERVER_ENDPOINT: &[Key] = &[key("address", Read), key("port", Read), key("network", Read)];
+
+/// An element of `prioritizedDomain`.
+pub(crate) const PRIORITY: &[Key] = &[key("type", Read), key("domain", Read)];
+
+/// An element of `staticHosts`.
+pub(crate) const STATIC_HOST: &[Key] =
+    &[key("type", Read), key("domain", Read), key("ip", Read), key("proxiedDomain", Read)];
+
 /// `router`
 pub(crate) const ROUTER: &[Key] = &[
     key("rule", Read),

@@ -4,7 +4,7 @@
 //! once.
 
 mod dial;
-mod dns;
+pub(crate) mod dns;
 mod dokodemo;
 mod front;
 mod inbound;

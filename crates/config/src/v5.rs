@@ -1,6 +1,7 @@
 //! What V2Ray 5's own dialect says in another shape than V2Ray 4's: `log`, `services.policy`, and parts of
 //! settings. What differs in its keys only is read beside V2Ray 4's.
 
+pub(crate) mod dns;
 pub(crate) mod rule;
 
 use std::{collections::BTreeMap, time::Duration};

@@ -516,3 +516,59 @@ fn its_streams_are_understood_in_a_configuration_of_v2ray_4_with_a_warning() {
     assert_eq!(vmess.stream.ws.as_ref().unwrap().path.as_str(), "/x");
     assert!(loaded.warnings[0].message.contains("where V2Ray would ignore it"), "{:?}", loaded.warnings);
 }
+
+/// The block is what V2Ray 4's spelling of it is.
+#[test]
+fn dns_is_that_of_v2ray_4() {
+    let shape = |dns: &wsray_config::Dns| {
+        let hosts = dns.hosts.iter().map(|host| format!("{:?} {:?}", host.names.value, host.to));
+        let servers = dns.servers.iter().map(|server| {
+            let domains: Vec<_> = server.domains.iter().map(|domain| &domain.value).collect();
+            let expected =
+                server.expected.iter().flat_map(|group| &group.sources).map(|source| &source.value);
+            let expected: Vec<_> = expected.collect();
+            format!(
+                "{:?} {domains:?} {expected:?} {:?} {:?} {:?} {:?} {:?}",
+                server.address, server.client, server.families, server.cache, server.fallback, server.tag
+            )
+        });
+        hosts.chain(servers).collect::<Vec<_>>()
+    };
+    let outbounds = r#""outbounds": [{ "tag": "a", "protocol": "freedom" }]"#;
+    let five = config(&format!(
+        r#"{{ {outbounds}, "dns": {{
+          "nameServer": [
+            {{ "address": {{ "network": "UDP", "address": "1.1.1.1", "port": 5353 }}, "tag": "one", "skipFallback": true,
+               "prioritizedDomain": [{{ "type": "Subdomain", "domain": "a.com" }}, {{ "domain": "b.com" }},
+                 {{ "type": "Keyword", "domain": "c" }}, {{ "type": "Regex", "domain": "d$" }}],
+               "geoDomain": [{{ "code": "cn" }}], "geoip": [{{ "code": "cn" }}] }},
+            {{ "address": {{ "address": "https+local://dns.example/dns-query" }}, "queryStrategy": "USE_IP4",
+               "cacheStrategy": "CacheDisabled", "fallbackStrategy": "DisabledIfAnyMatch" }},
+            {{ "address": {{ "address": "localhost" }} }} ],
+          "staticHosts": [ {{ "type": "Subdomain", "domain": "x.test", "ip": ["127.0.0.1", "::1"] }},
+            {{ "domain": "y.test", "proxiedDomain": "z.test" }} ],
+          "clientIp": "192.0.2.1", "queryStrategy": "USE_IP6", "tag": "all" }} }}"#
+    ));
+    let four = format!(
+        r#"{{ {outbounds}, "dns": {{
+          "servers": [
+            {{ "address": "1.1.1.1", "port": 5353, "tag": "one", "skipFallback": true,
+               "domains": ["domain:a.com", "full:b.com", "c", "regexp:d$", "geosite:cn"], "expectIPs": ["geoip:cn"] }},
+            {{ "address": "https+local://dns.example/dns-query", "queryStrategy": "UseIPv4", "disableCache": true }},
+            "localhost" ],
+          "hosts": {{ "domain:x.test": ["127.0.0.1", "::1"], "y.test": "z.test" }},
+          "clientIp": "192.0.2.1", "queryStrategy": "UseIPv6", "tag": "all" }} }}"#
+    );
+    let four = load(&[Source::new("config.json", &four)], &Options::default()).unwrap().config;
+    let (five, four) = (shape(&five.dns.unwrap()), shape(&four.dns.unwrap()));
+    assert_eq!(five.len(), 5);
+    for (five, four) in five.iter().zip(&four) {
+        assert_eq!(&five.replace("UnlessMatched", "Always"), four);
+    }
+    assert!(
+        refused(
+            r#"{ "dns": { "servers": ["1.1.1.1"] }, "outbounds": [{ "protocol": "freedom" }], "router": {} }"#
+        )
+        .contains("write \"nameServer\"")
+    );
+}

@@ -11,28 +11,23 @@ use crate::{
     Way, keys,
     node::{Dialect, Node, Parsed},
     object::Object,
+    v5,
 };
 
 /// What servers have that do not say otherwise.
-struct Defaults {
-    client: Option<IpAddr>,
-    families: Families,
-    cache: Cache,
-    fallback: NameServerFallback,
-    tag: Option<String>,
+pub(crate) struct Defaults {
+    pub(crate) client: Option<IpAddr>,
+    pub(crate) families: Families,
+    pub(crate) cache: Cache,
+    pub(crate) fallback: NameServerFallback,
+    pub(crate) tag: Option<String>,
 }
 
 /// Reads `dns`.
 pub(super) fn dns(document: &Object<'_>) -> Parsed<Option<Dns>> {
     let Some(node) = document.find("dns") else { return Ok(None) };
     if node.dialect == Dialect::V5 {
-        if node.is_off() {
-            return Ok(None);
-        }
-        return Err(node.refuse(
-            "\"dns\" is not supported in V2Ray 5's own dialect yet",
-            "write the whole configuration in V2Ray 4's dialect, which knows \"dns\", or remove it",
-        ));
+        return v5::dns::dns(&node).map(Some);
     }
     let object = node.object(keys::DNS)?;
     let hosts = object.find("hosts").map_or(Ok(Vec::new()), |node| hosts(&node));
@@ -140,7 +135,7 @@ fn server(node: &Node<'_>, defaults: &Defaults) -> Parsed<NameServer> {
     })
 }
 
-fn plain_server(place: Place, address: NameServerAddress, defaults: &Defaults) -> NameServer {
+pub(crate) fn plain_server(place: Place, address: NameServerAddress, defaults: &Defaults) -> NameServer {
     NameServer {
         place,
         address,
@@ -163,12 +158,12 @@ fn domains(server: &Object<'_>) -> Parsed<Vec<Placed<DomainSource>>> {
     result
 }
 
-fn client(object: &Object<'_>) -> Parsed<Option<IpAddr>> {
+pub(crate) fn client(object: &Object<'_>) -> Parsed<Option<IpAddr>> {
     let Some(node) = object.find("clientIp").filter(|node| !node.is_empty()) else { return Ok(None) };
     values::ip(&node, "write the IP address that servers shall take for the client's").map(Some)
 }
 
-fn families(object: &Object<'_>) -> Parsed<Option<Families>> {
+pub(crate) fn families(object: &Object<'_>) -> Parsed<Option<Families>> {
     const STRATEGIES: values::Names = values::Names {
         what: "a query strategy",
         known: &["UseIP", "UseIPv4", "UseIPv6"],
@@ -188,7 +183,7 @@ fn families(object: &Object<'_>) -> Parsed<Option<Families>> {
 
 /// `1.1.1.1`, `1.1.1.1:5353`, `localhost`, `tcp://...`, `tcp+local://...`, `https://...`, `https+local://...`; `port` where
 /// the text has none.
-fn address(node: &Node<'_>, port: Option<u16>) -> Parsed<NameServerAddress> {
+pub(crate) fn address(node: &Node<'_>, port: Option<u16>) -> Parsed<NameServerAddress> {
     const HELP: &str =
         "write an IP address, \"https://dns.example/dns-query\", \"tcp://1.1.1.1\", or \"localhost\"";
     const WHAT: &str = "a name server";

@@ -51,7 +51,16 @@ fn domains(rule: &Object<'_>) -> Parsed<Option<Condition>> {
     for node in rule.list("domain")? {
         collect(&mut all, domain(&node));
     }
-    for node in rule.list("geoDomain")? {
+    let listed = lists(rule);
+    let mut all = all?;
+    all.extend(listed?);
+    Ok(Some(all).filter(|list| !list.is_empty()).map(Condition::Domain))
+}
+
+/// `geoDomain`.
+pub(super) fn lists(object: &Object<'_>) -> Parsed<Vec<Placed<DomainSource>>> {
+    let mut all = Ok(Vec::new());
+    for node in object.list("geoDomain")? {
         let object = node.object(keys5::GEO_DOMAIN)?;
         if let Some(name) = list_name(&object, object.list("domain")?.is_empty())? {
             let file = object.text("filePath", "a file name")?.unwrap_or(GEOSITE_FILE);
@@ -63,7 +72,7 @@ fn domains(rule: &Object<'_>) -> Parsed<Option<Condition>> {
             collect(&mut all, domain(&node));
         }
     }
-    Ok(Some(all?).filter(|list| !list.is_empty()).map(Condition::Domain))
+    all
 }
 
 fn domain(node: &Node<'_>) -> Parsed<Placed<DomainSource>> {
@@ -100,7 +109,7 @@ fn domain(node: &Node<'_>) -> Parsed<Placed<DomainSource>> {
 }
 
 /// `geoip` and `sourceGeoip`.
-fn groups(node: &Node<'_>) -> Parsed<Vec<IpGroup>> {
+pub(super) fn groups(node: &Node<'_>) -> Parsed<Vec<IpGroup>> {
     let mut all = Ok(Vec::new());
     for node in node.list()? {
         collect(&mut all, group(&node));
