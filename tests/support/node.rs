@@ -260,11 +260,6 @@ impl Node {
         within(limit, || self.child.try_wait().unwrap())
     }
 
-    /// How many file descriptors it has open.
-    pub fn open_files(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
-    }
-
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
