@@ -390,7 +390,11 @@ fn build_connector(
     pool: &Arc<Pool>,
 ) -> Result<Connector, Diagnostic> {
     let tls = stream.tls.as_ref().map(|tls| {
-        Ok::<_, Diagnostic>(TlsDial { config: client_config(tls)?, name: server_name(tls, address)? })
+        Ok::<_, Diagnostic>(TlsDial {
+            config: client_config(tls)?,
+            early_data: tls.resumption == wsray_config::Resumption::WithEarlyData,
+            name: server_name(tls, address)?,
+        })
     });
     let scheme = if stream.tls.is_some() { Scheme::Wss } else { Scheme::Ws };
     let ws = stream.ws.as_ref().map(|ws| ClientOptions {

@@ -393,3 +393,69 @@ fn connection_made_before_is_replaced_when_it_is_too_old() {
     })
     .expect("a close frame");
 }
+
+fn resume(config: &mut serde_json::Value, side: &str, early_data: bool) {
+    let tls = &mut config[side][0]["streamSettings"]["tlsSettings"];
+    tls["enableSessionResumption"] = json!(true);
+    tls["enableEarlyData"] = json!(early_data);
+}
+
+#[test]
+fn first_byte_comes_after_two_round_trips_where_tls_takes_early_data() {
+    let origin = Origin::start();
+    let link = Link { tls: Tls::On, early: SWP, ..Link::default() };
+    for (asked, expected) in [([true, true], 2), ([true, false], 3), ([false, true], 3)] {
+        let [of_server, of_client] = asked;
+        let server = Server::start_with(Kind::Wsray, &link, |config| resume(config, "inbounds", of_server));
+        let way = delay::before(server.port, ROUND_TRIP);
+        let client = Client::start_with(Kind::Wsray, &link, way, |config| {
+            resume(config, "outbounds", of_client);
+        });
+        // There is nothing to resume yet.
+        round_trips(&client, &origin, u32::MAX);
+        assert_eq!(round_trips(&client, &origin, expected), expected, "server, client: {asked:?}");
+    }
+}
+
+/// A server that has forgotten the session refuses the early data: the request is sent again behind the handshake.
+#[test]
+fn session_goes_on_when_the_server_refuses_tls_early_data() {
+    let origin = Origin::start();
+    let link = Link { tls: Tls::On, early: SWP, ..Link::default() };
+    let early_data = |config: &mut serde_json::Value| resume(config, "inbounds", true);
+    let first = Server::start_with(Kind::Wsray, &link, early_data);
+    let way = delay::switching(first.port);
+    let client = Client::start_with(Kind::Wsray, &link, way.port, |config| resume(config, "outbounds", true));
+    for _ in 0..2 {
+        let stream = apps::socks5(client.socks, origin.address.into(), None).unwrap();
+        check_echo_of(&stream, FIRST_PAYLOAD);
+    }
+    let second = Server::start_with(Kind::Wsray, &link, early_data);
+    way.switch(second.port);
+    for _ in 0..2 {
+        let stream = apps::socks5(client.socks, origin.address.into(), None).unwrap();
+        check_echo_of(&stream, 5000);
+    }
+    assert_eq!(origin.connections(), 4);
+}
+
+#[test]
+fn tls_early_data_that_is_sent_again_opens_no_session() {
+    let origin = Origin::start();
+    let link = Link { tls: Tls::On, early: SWP, ..Link::default() };
+    let server = Server::start_with(Kind::Wsray, &link, |config| resume(config, "inbounds", true));
+    let (way, sent) = delay::recording(server.port, Duration::from_millis(20));
+    let client = Client::start_with(Kind::Wsray, &link, way, |config| resume(config, "outbounds", true));
+    for _ in 0..3 {
+        let stream = apps::socks5(client.socks, origin.address.into(), None).unwrap();
+        check_echo_of(&stream, FIRST_PAYLOAD);
+    }
+    assert_eq!(origin.connections(), 3);
+    let flights: Vec<_> = sent.lock().unwrap().iter().map(|sent| sent.lock().unwrap().clone()).collect();
+    for flight in flights {
+        let mut stream = raw::send(server.port, &flight).unwrap();
+        let end = raw::read_to_end(&mut stream, Duration::from_secs(1));
+        assert!(!String::from_utf8_lossy(&end.bytes).contains("101"), "{} bytes", end.bytes.len());
+    }
+    assert_eq!(origin.connections(), 3, "a recorded opening was taken again");
+}

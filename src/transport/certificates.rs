@@ -6,7 +6,7 @@ use aws_lc_rs::digest;
 use rustls::{
     ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
     client::{
-        Resumption, WebPkiServerVerifier,
+        WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
         verify_server_name,
     },
@@ -14,11 +14,11 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
     server::{
         ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert,
-        ResolvesServerCertUsingSni,
+        ResolvesServerCertUsingSni, ServerSessionMemoryCache,
     },
     sign::CertifiedKey,
 };
-use wsray_config::{CertificatePair, ClientTls, Diagnostic, Pem, PemSource, ServerTls};
+use wsray_config::{CertificatePair, ClientTls, Diagnostic, Pem, PemSource, Resumption, ServerTls};
 use wsray_vmess::Address;
 
 /// The server's side of `tlsSettings`.
@@ -34,12 +34,27 @@ pub fn server_config(tls: &ServerTls) -> Result<Arc<ServerConfig>, Diagnostic> {
         .map_err(|error| Diagnostic::at(&tls.place, error.to_string()))?;
     let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::new(BySni::new(keys)));
     config.alpn_protocols = tls.alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-    if !tls.session_resumption {
-        config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.send_tls13_tickets = 0;
+    match tls.resumption {
+        Resumption::Off => {
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+            config.send_tls13_tickets = 0;
+        }
+        Resumption::On => config.session_storage = ServerSessionMemoryCache::new(SESSIONS),
+        Resumption::WithEarlyData => {
+            // Each of these sessions is resumed once only, so early data that is sent again is not taken.
+            config.session_storage = ServerSessionMemoryCache::new(SESSIONS);
+            config.max_early_data_size = MAX_EARLY_DATA;
+            config.send_half_rtt_data = true;
+        }
     }
     Ok(Arc::new(config))
 }
+
+/// Sessions that a server remembers, two for each connection, of some 250 bytes each.
+const SESSIONS: usize = 8192;
+
+/// One record's worth, and more than any upgrade request that another program passes on.
+const MAX_EARLY_DATA: u32 = 16 * 1024;
 
 /// The client's side of `tlsSettings`.
 ///
@@ -78,8 +93,10 @@ pub fn client_config(tls: &ClientTls) -> Result<Arc<ClientConfig>, Diagnostic> {
     let mut config =
         builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth();
     config.alpn_protocols = tls.alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-    if !tls.session_resumption {
-        config.resumption = Resumption::disabled();
+    match tls.resumption {
+        Resumption::Off => config.resumption = rustls::client::Resumption::disabled(),
+        Resumption::On => {}
+        Resumption::WithEarlyData => config.enable_early_data = true,
     }
     Ok(Arc::new(config))
 }

@@ -33,6 +33,8 @@ pub struct Channel {
     socket: Socket,
     pool: Arc<Pool>,
     tls: Option<Box<Tls>>,
+    /// A client's handshake that waits for what goes along with its first flight.
+    begun: Option<Box<Begun>>,
     ws: Option<Ws>,
     /// Decrypted bytes that came behind the handshake and are not deframed yet.
     ahead: Vec<u8>,
@@ -49,6 +51,11 @@ pub struct Channel {
     bulk: bool,
     /// The last read found nothing: we wait for the peer.
     listens: bool,
+}
+
+struct Begun {
+    tls: Tls,
+    flight: Vec<u8>,
 }
 
 /// WebSocket on a channel.
@@ -108,6 +115,7 @@ impl Channel {
             socket,
             pool,
             tls: None,
+            begun: None,
             ws: None,
             ahead: Vec::new(),
             carry: Vec::new(),

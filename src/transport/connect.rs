@@ -41,6 +41,8 @@ pub struct Connector {
 pub struct TlsDial {
     /// What to trust and to offer.
     pub config: Arc<ClientConfig>,
+    /// An upgrade request that carries early data goes along with the first flight where the server allows it.
+    pub early_data: bool,
     /// Who the server must be.
     pub name: ServerName<'static>,
 }
@@ -201,7 +203,16 @@ impl Connector {
         let tls = Tls::client(Arc::clone(&dial.config), dial.name.clone());
         let tls = tls.map_err(|error| ConnectError::Tls(error.into()))?;
         let late = |_| ConnectError::Timeout { stage: "the TLS handshake", limit: HANDSHAKE_TIMEOUT };
-        timeout_at(deadline, channel.handshake(tls)).await.map_err(late)?.map_err(ConnectError::Tls)
+        let shaken = async {
+            // With early data there is VMess's opening in the request, which is good for once only; anything else might do
+            // harm when somebody sends it again.
+            if dial.early_data && self.sends_early_data() {
+                channel.begin_handshake(tls).await
+            } else {
+                channel.handshake(tls).await
+            }
+        };
+        timeout_at(deadline, shaken).await.map_err(late)?.map_err(ConnectError::Tls)
     }
 
     /// Upgrades to WebSocket, if configured, with the start of `first` as early data; returns how many bytes of it
@@ -236,7 +247,10 @@ async fn upgrade(
 ) -> Result<usize, ConnectError> {
     let key = rand::rng().random();
     let (request, early) = options.request(key, first);
-    channel.write_all(&request).await.map_err(ConnectError::Io)?;
+    let taken = channel.handshake_with(&request).await.map_err(ConnectError::Tls)?;
+    if taken < request.len() {
+        channel.write_all(&request[taken..]).await.map_err(ConnectError::Io)?;
+    }
     let mut head = Vec::new();
     loop {
         if channel.read_some(&mut head).await.map_err(ConnectError::Io)? == 0 {

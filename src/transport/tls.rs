@@ -9,7 +9,7 @@ use rustls::{
     pki_types::{CertificateDer, ServerName},
     server::{ServerConnectionData, UnbufferedServerConnection},
     unbuffered::{
-        ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedConnectionCommon,
+        ConnectionState, EncodeError, EncodeTlsData, EncryptError, ReadEarlyData, UnbufferedConnectionCommon,
         UnbufferedStatus,
     },
 };
@@ -102,6 +102,48 @@ impl Tls {
         chain.unwrap_or_default()
     }
 
+    /// Appends a client's first flight to `out`. Whether data may go along with it, through [`Tls::seal_early`], which
+    /// has to be called then.
+    ///
+    /// # Errors
+    /// When TLS cannot begin.
+    pub fn begin(&mut self, out: &mut Vec<u8>) -> Result<bool, Error> {
+        let Side::Client(connection) = &mut self.side else { return Ok(false) };
+        loop {
+            match connection.process_tls_records(&mut []).state? {
+                ConnectionState::EncodeTlsData(data) => drop(encode(data, out)),
+                ConnectionState::TransmitTlsData(mut transmit) => {
+                    let may = transmit.may_encrypt_early_data().is_some();
+                    if !may {
+                        transmit.done();
+                    }
+                    return Ok(may);
+                }
+                _ => return Ok(false),
+            }
+        }
+    }
+
+    /// Appends as much of the front of `plain` to `out` as one record holds and the server is known to take behind a first
+    /// flight; returns how much that is. Whether it was accepted shows in the client's last flight: see
+    /// [`accepts_early_data`].
+    pub fn seal_early(&mut self, plain: &[u8], out: &mut Vec<u8>) -> usize {
+        let Side::Client(connection) = &mut self.side else { return 0 };
+        let Ok(ConnectionState::TransmitTlsData(mut transmit)) =
+            connection.process_tls_records(&mut []).state
+        else {
+            return 0;
+        };
+        let start = out.len();
+        let first = &plain[..plain.len().min(RECORD_PLAINTEXT)];
+        out.resize(start + first.len() + RECORD_OVERHEAD, 0);
+        let early = transmit.may_encrypt_early_data();
+        let sealed = early.and_then(|mut early| early.encrypt(first, &mut out[start..]).ok()).unwrap_or(0);
+        out.truncate(start + sealed);
+        transmit.done();
+        sealed.saturating_sub(RECORD_OVERHEAD)
+    }
+
     /// The start of an incomplete record, kept from the last read.
     pub fn carry(&mut self) -> &mut Vec<u8> {
         &mut self.carry
@@ -169,6 +211,25 @@ impl Tls {
 /// Room for a key update of our own, which rustls may put in front of data.
 const KEY_UPDATE: usize = 64;
 
+/// Whether a client's last flight says that its early data was accepted: only then it begins with `EndOfEarlyData`
+/// (RFC 8446 section 4.5), whose record has a length that no other has: a header of 4 bytes, the type, a tag.
+/// rustls's unbuffered connection does not tell.
+pub(super) fn accepts_early_data(flight: &[u8]) -> bool {
+    let mut rest = flight;
+    while let [kind, _, _, high, low, behind @ ..] = rest {
+        let length = u16::from_be_bytes([*high, *low]);
+        if *kind == APPLICATION_DATA {
+            return length == END_OF_EARLY_DATA;
+        }
+        rest = behind.get(usize::from(length)..).unwrap_or_default();
+    }
+    false
+}
+
+/// The type that every encrypted record shows (RFC 8446 section 5.2).
+const APPLICATION_DATA: u8 = 23;
+const END_OF_EARLY_DATA: u16 = 4 + 1 + 16;
+
 /// Nothing can be sent any more.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -187,11 +248,21 @@ pub enum SealError {
 /// What both sides' connections can do, which rustls offers only on each of them.
 trait Process<D> {
     fn process<'c, 'i>(&'c mut self, raw: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, D>;
+
+    fn read_early(early: ReadEarlyData<'_, '_, D>, deliver: &mut dyn FnMut(&[u8])) -> Result<(), Error>;
 }
 
 impl Process<ClientConnectionData> for UnbufferedConnectionCommon<ClientConnectionData> {
     fn process<'c, 'i>(&'c mut self, raw: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, ClientConnectionData> {
         self.process_tls_records(raw)
+    }
+
+    /// No client gets any.
+    fn read_early(
+        _: ReadEarlyData<'_, '_, ClientConnectionData>,
+        _: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), Error> {
+        Ok(())
     }
 }
 
@@ -199,10 +270,20 @@ impl Process<ServerConnectionData> for UnbufferedConnectionCommon<ServerConnecti
     fn process<'c, 'i>(&'c mut self, raw: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, ServerConnectionData> {
         self.process_tls_records(raw)
     }
+
+    fn read_early(
+        mut early: ReadEarlyData<'_, '_, ServerConnectionData>,
+        deliver: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), Error> {
+        while let Some(record) = early.next_record() {
+            deliver(record?.payload);
+        }
+        Ok(())
+    }
 }
 
-fn open<D>(
-    connection: &mut impl Process<D>,
+fn open<D, P: Process<D>>(
+    connection: &mut P,
     raw: &mut [u8],
     deliver: &mut dyn FnMut(&[u8]),
     replies: &mut Vec<u8>,
@@ -222,6 +303,11 @@ fn open<D>(
                 while let Some(record) = traffic.next_record() {
                     deliver(record?.payload);
                 }
+                true
+            }
+            // It is the server that decides what to make of it: see `Channel::handshake`.
+            ConnectionState::ReadEarlyData(early) => {
+                P::read_early(early, deliver)?;
                 true
             }
             ConnectionState::EncodeTlsData(data) => encode(data, replies),

@@ -388,6 +388,8 @@ pub(crate) const TLS: &[Key] = &[
     key("certificates", Read),
     key("disableSystemRoot", Read),
     key("enableSessionResumption", Read),
+    // wsray's.
+    key("enableEarlyData", Read),
     key("pinnedPeerCertificateChainSha256", Read),
     key("verifyClientCertificate", Refused("remove it if clients without a certificate may connect")),
     key("minVersion", Read),

@@ -369,6 +369,8 @@ pub(crate) const TLS: &[Key] = &[
     key("certificate", Read),
     key("disableSystemRoot", Read),
     key("enableSessionResumption", Read),
+    // wsray's.
+    key("enableEarlyData", Read),
     key("pinnedPeerCertificateChainSha256", Read),
     key("allowInsecureIfPinnedPeerCertificate", Read),
     key("minVersion", Read),

@@ -46,7 +46,7 @@ pub use nearest::nearest;
 pub use routing::{Condition, IpGroup, Placed, Routing, Rule, Sniffing};
 pub use stream::{
     CertificatePair, ClientStream, ClientTls, ClientWs, Fallback, FallbackSite, ForwardedTrust, Heartbeat,
-    Pem, PemSource, Preconnect, ProxyProtocol, ServerStream, ServerTls, ServerWs,
+    Pem, PemSource, Preconnect, ProxyProtocol, Resumption, ServerStream, ServerTls, ServerWs,
 };
 
 /// A configuration's text, or one of several.

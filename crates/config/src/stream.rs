@@ -44,7 +44,19 @@ pub struct ServerTls {
     /// What to agree to, in order; `http/1.1` by default, and never `h2` on WebSocket.
     pub alpn: Vec<String>,
     /// Let clients resume sessions.
-    pub session_resumption: bool,
+    pub resumption: Resumption,
+}
+
+/// Whether TLS sessions are resumed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resumption {
+    /// Every handshake is a full one.
+    Off,
+    /// They are.
+    On,
+    /// They are, and the upgrade request that carries early data goes along with the first flight (RFC 8446
+    /// section 2.3).
+    WithEarlyData,
 }
 
 /// A certificate chain and its key. The files have not been looked at.
@@ -179,7 +191,7 @@ pub struct ClientTls {
     /// If not empty, the server's chain must have one of these SHA-256 hashes (V2Ray's chain hash).
     pub pinned_chain_sha256: Vec<[u8; 32]>,
     /// Resume sessions.
-    pub session_resumption: bool,
+    pub resumption: Resumption,
 }
 
 /// WebSocket of an outbound.

@@ -331,7 +331,7 @@ fn certificates_come_from_files_or_lines() {
     );
     assert!(matches!(&tls.certificates[1].key.source, PemSource::Inline(text) if text == "b\nc"));
     assert_eq!(tls.alpn, ["h2", "http/1.1"]);
-    assert!(tls.session_resumption);
+    assert_eq!(tls.resumption, wsray_config::Resumption::On);
     assert!(!format!("{tls:?}").contains("BEGIN"), "inline PEM in Debug");
 }
 

@@ -4,17 +4,50 @@ use std::io;
 
 use rustls::pki_types::CertificateDer;
 
-use super::{Channel, ChannelEnd, snug};
-use crate::transport::tls::{Opened, Tls};
+use super::{Begun, Channel, ChannelEnd, snug};
+use crate::transport::tls::{Opened, Tls, accepts_early_data};
 
 impl Channel {
     /// Makes this end of a TLS connection and shakes hands.
     ///
     /// # Errors
     /// When the socket fails or the peer breaks TLS; an alert has been sent then.
-    pub async fn handshake(&mut self, mut tls: Tls) -> Result<(), HandshakeError> {
+    pub async fn handshake(&mut self, tls: Tls) -> Result<(), HandshakeError> {
+        self.shake(tls, Vec::new()).await.map(|_| ())
+    }
+
+    /// Begins a client's handshake. Either it runs to its end, or what is sent first may go along with its first flight:
+    /// then it waits for [`Channel::handshake_with`].
+    ///
+    /// # Errors
+    /// As [`Channel::handshake`].
+    pub async fn begin_handshake(&mut self, mut tls: Tls) -> Result<(), HandshakeError> {
+        let mut flight = Vec::new();
+        if tls.begin(&mut flight)? {
+            self.begun = Some(Box::new(Begun { tls, flight }));
+            return Ok(());
+        }
+        self.shake(tls, flight).await.map(|_| ())
+    }
+
+    /// Ends a handshake that waits, with `first` in its first flight; returns how many of these bytes the server has
+    /// taken. The rest has to be sent.
+    ///
+    /// # Errors
+    /// As [`Channel::handshake`].
+    pub async fn handshake_with(&mut self, first: &[u8]) -> Result<usize, HandshakeError> {
+        let Some(begun) = self.begun.take() else { return Ok(0) };
+        let Begun { mut tls, mut flight } = *begun;
+        let sent = tls.seal_early(first, &mut flight);
+        Ok(if self.shake(tls, flight).await? { sent } else { 0 })
+    }
+
+    /// Sends `flight`, if there is one, and shakes hands; whether early data was accepted.
+    async fn shake(&mut self, mut tls: Tls, flight: Vec<u8>) -> Result<bool, HandshakeError> {
+        self.socket.write_all(&flight).await?;
         let mut raw = std::mem::take(&mut self.ahead);
         let mut plain = Vec::new();
+        let mut accepted = false;
         loop {
             let mut replies = Vec::new();
             let opened = tls.open(&mut raw, &mut |piece| plain.extend_from_slice(piece), &mut replies);
@@ -22,7 +55,9 @@ impl Channel {
             let opened = opened?;
             raw.drain(..opened.used);
             self.note_closed(opened);
-            if !tls.is_handshaking() {
+            accepted |= !flight.is_empty() && accepts_early_data(&replies);
+            // Early data is answered at once, before the client has ended its handshake.
+            if !tls.is_handshaking() || !plain.is_empty() {
                 break;
             }
             if self.socket.read_some(&mut raw, HANDSHAKE_READ).await? == 0 {
@@ -32,7 +67,7 @@ impl Channel {
         *tls.carry() = snug(raw);
         self.tls = Some(Box::new(tls));
         self.ahead = snug(plain);
-        Ok(())
+        Ok(accepted)
     }
 
     /// TLS tells of a close_notify once only.

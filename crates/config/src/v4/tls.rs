@@ -5,7 +5,7 @@ use wsray_vmess::Address;
 
 use super::values;
 use crate::{
-    CertificatePair, ClientTls, Pem, PemSource, ServerTls, keys, keys5,
+    CertificatePair, ClientTls, Pem, PemSource, Resumption, ServerTls, keys, keys5,
     node::{Dialect, Node, Parsed, Reported},
     object::Object,
 };
@@ -37,7 +37,7 @@ pub(super) fn server(stream: &Object<'_>, security: &Node<'_>, is_ws: bool) -> P
     let object = node.object(node.either(keys::TLS, keys5::TLS))?;
     let versions = versions(&object);
     let alpn = alpn(&object, is_ws);
-    let session_resumption = object.flag("enableSessionResumption");
+    let resumption = resumption(&object);
     let listed = object.list(certificates_key(&object))?;
     let pairs: Vec<_> = listed.iter().map(|node| server_certificate(node)).collect();
     let pairs: Vec<_> = pairs.into_iter().collect::<Parsed<_>>()?;
@@ -47,7 +47,21 @@ pub(super) fn server(stream: &Object<'_>, security: &Node<'_>, is_ws: bool) -> P
         return Err(place.refuse("TLS needs a certificate and its key, found none", help));
     }
     versions?;
-    Ok(ServerTls { place: node.place(), certificates, alpn: alpn?, session_resumption: session_resumption? })
+    Ok(ServerTls { place: node.place(), certificates, alpn: alpn?, resumption: resumption? })
+}
+
+/// `enableSessionResumption`, and wsray's own `enableEarlyData`.
+fn resumption(object: &Object<'_>) -> Parsed<Resumption> {
+    let (resumes, early_data) = (object.flag("enableSessionResumption"), object.flag("enableEarlyData"));
+    match (resumes?, early_data?, object.find("enableEarlyData")) {
+        (true, true, _) => Ok(Resumption::WithEarlyData),
+        (true, false, _) => Ok(Resumption::On),
+        (false, true, Some(node)) => Err(node.refuse(
+            "early data needs a session that is resumed",
+            "write \"enableSessionResumption\": true beside it, on both ends",
+        )),
+        (false, ..) => Ok(Resumption::Off),
+    }
 }
 
 fn server_certificate(node: &Node<'_>) -> Parsed<Option<CertificatePair>> {
@@ -84,7 +98,7 @@ pub(super) fn client(
             disable_system_root: false,
             extra_roots: Vec::new(),
             pinned_chain_sha256: Vec::new(),
-            session_resumption: false,
+            resumption: Resumption::Off,
         });
     };
     let object = node.object(node.either(keys::TLS, keys5::TLS))?;
@@ -94,7 +108,7 @@ pub(super) fn client(
     let allow_insecure = object.flag("allowInsecure");
     let insecure_if_pinned = object.flag("allowInsecureIfPinnedPeerCertificate");
     let disable_system_root = object.flag("disableSystemRoot");
-    let session_resumption = object.flag("enableSessionResumption");
+    let resumption = resumption(&object);
     let pins = pins(&object);
     let extra_roots = extra_roots(&object);
     versions?;
@@ -113,7 +127,7 @@ pub(super) fn client(
         disable_system_root: disable_system_root?,
         extra_roots: extra_roots?,
         pinned_chain_sha256: pins,
-        session_resumption: session_resumption?,
+        resumption: resumption?,
     };
     if tls.server_name.is_none() {
         check_addresses(&object.node, addresses)?;
