@@ -42,7 +42,7 @@ fn https(server: &wsray_config::NameServer) -> ClientTls {
         disable_system_root: false,
         extra_roots: Vec::new(),
         pinned_chain_sha256: Vec::new(),
-        session_resumption: true,
+        resumption: wsray_config::Resumption::On,
     }
 }
 
