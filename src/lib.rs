@@ -13,6 +13,7 @@ pub mod cause;
 pub mod cli;
 pub mod demo;
 pub mod dispatch;
+pub mod doctor;
 pub mod inbound;
 pub mod mux;
 pub mod names;

@@ -13,8 +13,8 @@ use self::{
 };
 use crate::{
     app::{App, AssetFolders, Lasting, STOP_TIMEOUT},
-    cli::{self, Command, Environment, Exit, Run, SourceText, Sources},
-    demo,
+    cli::{self, Command, Doctor, Environment, Exit, Run, SourceText, Sources},
+    demo, doctor,
     observe::{Log, LogSettings, Zone},
 };
 
@@ -26,6 +26,7 @@ pub fn run(command: Command, environment: &Environment) -> Exit {
         Command::Version => say(&cli::version_text()),
         Command::Uuid => say(&cli::uuid_text(rand::random())),
         Command::Demo(demo) => demo::run(demo),
+        Command::Doctor(doctor) => examine(&doctor, environment),
     }
 }
 
@@ -109,6 +110,18 @@ fn test_configuration(sources: &Sources, environment: &Environment) -> Exit {
     match App::build(&loaded.config, &asset_folders(environment), &Log::off(), &Lasting::new()) {
         Ok(_) => say("Configuration OK."),
         Err(wrong) => refuse(&wrong),
+    }
+}
+
+/// A configuration that cannot be used is a wrong argument here.
+fn examine(doctor: &Doctor, environment: &Environment) -> Exit {
+    let Ok(config) = load(&doctor.sources) else { return Exit::Usage };
+    match App::build(&config, &asset_folders(environment), &Log::off()) {
+        Ok(app) => doctor::run(doctor, &config, &app),
+        Err(wrong) => {
+            refuse(&wrong);
+            Exit::Usage
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use std::{
 /// `crates/` lie below all rows. See ARCHITECTURE.md.
 const ROWS: [&[&str]; 10] = [
     &["run"],
-    &["demo"],
+    &["demo", "doctor"],
     &["cli", "app"],
     &["inbound"],
     &["dispatch"],

@@ -8,8 +8,11 @@ use std::{
 
 use clap::{CommandFactory as _, Parser, error::ErrorKind};
 use wsray_config::Format;
+use wsray_vmess::{Address, Target};
 
-use super::{Afterwards, Command, Demo, Environment, Named, Run, Sources, Stop, Watch};
+use super::{
+    Afterwards, Command, Demo, Doctor, Environment, Named, ReportForm, Run, Sources, Stop, Watch,
+};
 
 /// The name of a configuration file that nobody named.
 const DEFAULT_FILE: &str = "config.json";
@@ -18,14 +21,29 @@ const DEFAULT_FILE: &str = "config.json";
 const STDIN: [&str; 2] = ["stdin:", "-"];
 
 /// Long flags that V2Ray users write with one dash.
-const LONG_FLAGS: [&str; 10] =
-    ["config", "confdir", "format", "test", "grace", "no-watch", "version", "help", "once", "socks-port"];
+const LONG_FLAGS: [&str; 14] = [
+    "config",
+    "confdir",
+    "format",
+    "test",
+    "grace",
+    "no-watch",
+    "version",
+    "help",
+    "once",
+    "socks-port",
+    "outbound",
+    "target",
+    "idle",
+    "json",
+];
 
 const EXAMPLES: &str = "\
 Examples:
   wsray demo                    try everything on this machine, without a configuration
   wsray run -c config.json      run a V2Ray configuration
   wsray test -c config.json     say whether it would run
+  wsray doctor -c config.json   say where the way to its server breaks, and what to change
   wsray -config=config.json     V2Ray 4's spellings work, too: -config, -test, -version
 
 Without -c: ./config.json, then config.json in $V2RAY_LOCATION_CONFIG (or beside the program), then
@@ -56,6 +74,10 @@ enum Subcommand {
     Uuid,
     /// Run client and server on this machine, send data through both, say what to try.
     Demo(DemoFlags),
+    /// Go the way to every VMess server of a configuration, or to its VMess inbounds: name, TCP, TLS, upgrade, clock,
+    /// VMess, early data. Says which step fails, why, and what to write where. Exit codes: 0 all is well, 1 something
+    /// is not, 2 wrong arguments or configuration.
+    Doctor(DoctorFlags),
 }
 
 #[derive(clap::Args)]
@@ -98,6 +120,24 @@ struct DemoFlags {
     socks_port: Option<u16>,
 }
 
+#[derive(clap::Args)]
+struct DoctorFlags {
+    #[command(flatten)]
+    sources: SourceFlags,
+    /// Examine only the outbound with this tag.
+    #[arg(long, value_name = "TAG")]
+    outbound: Option<String>,
+    /// Where the tunnel is tried to [default: the server itself].
+    #[arg(long, value_name = "HOST:PORT", value_parser = parse_target)]
+    target: Option<Target>,
+    /// Watch an idle connection for so long, to see whether something cuts it.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    idle: Option<u64>,
+    /// Tell everything as one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
 pub(super) fn parse(
     arguments: impl IntoIterator<Item = OsString>,
     environment: &Environment,
@@ -114,6 +154,7 @@ pub(super) fn parse(
             let afterwards = if once { Afterwards::Exit } else { Afterwards::Serve };
             Ok(Command::Demo(Demo { afterwards, socks_port }))
         }
+        Some(Subcommand::Doctor(doctor)) => doctor.command(environment),
     }
 }
 
@@ -130,6 +171,18 @@ impl RunFlags {
         let grace = self.grace.map(|seconds| Duration::from_secs(seconds.into()));
         let watch = if self.no_watch { Watch::Nothing } else { Watch::Files };
         Ok(Command::Run(Run { sources, grace, watch }))
+    }
+}
+
+impl DoctorFlags {
+    fn command(self, environment: &Environment) -> Result<Command, Stop> {
+        Ok(Command::Doctor(Doctor {
+            sources: self.sources.sources(environment)?,
+            outbound: self.outbound,
+            target: self.target,
+            idle: self.idle.map(Duration::from_secs),
+            form: if self.json { ReportForm::Json } else { ReportForm::Text },
+        }))
     }
 }
 
@@ -161,6 +214,13 @@ fn parse_name(name: PathBuf) -> Result<Named, Stop> {
         return Err(Stop::Usage(message.into()));
     }
     Ok(Named::File(name))
+}
+
+fn parse_target(text: &str) -> Result<Target, String> {
+    let (host, port) = text.rsplit_once(':').ok_or("expected host:port")?;
+    let address = host.parse::<Address>().map_err(|error| error.to_string())?;
+    let port = port.parse().ok().filter(|port| *port != 0).ok_or("expected a port from 1 to 65535")?;
+    Ok(Target { address, port })
 }
 
 fn parse_format(format: &str) -> Result<Format, String> {

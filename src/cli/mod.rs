@@ -7,6 +7,7 @@
 use std::{ffi::OsString, path::PathBuf, process::ExitCode, time::Duration};
 
 use wsray_config::Format;
+use wsray_vmess::Target;
 
 mod environment;
 mod flags;
@@ -30,6 +31,32 @@ pub enum Command {
     Uuid,
     /// Run client and server in one process and try them.
     Demo(Demo),
+    /// Go the way to the servers of a configuration and say where it breaks.
+    Doctor(Doctor),
+}
+
+/// What is examined, and how it is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Doctor {
+    /// The configuration.
+    pub sources: Sources,
+    /// The tag of the only outbound to examine; `None`: all, and the inbounds.
+    pub outbound: Option<String>,
+    /// Where the tunnel is tried to; `None`: the server itself.
+    pub target: Option<Target>,
+    /// How long an idle connection is watched; `None`: not at all.
+    pub idle: Option<Duration>,
+    /// How it is told.
+    pub form: ReportForm,
+}
+
+/// How findings are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReportForm {
+    /// Lines for people, as they come.
+    Text,
+    /// One JSON object at the end (`--json`).
+    Json,
 }
 
 /// How a configuration runs.

@@ -1,0 +1,159 @@
+//! An inbound of ours, seen from this machine: is its port there, and does a client that fits get through?
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
+
+use tokio::{net::TcpListener, task::JoinHandle};
+use wsray_config::{ClientTls, Heartbeat, VmessInbound};
+use wsray_vmess::{CmdKey, SecurityChoice, Target};
+use wsray_ws::ClientOptions;
+
+use super::{
+    finish, go, new_check,
+    report::{Check, Status, Step},
+    scheme,
+    walk::Subject,
+};
+use crate::{
+    cli::Doctor,
+    inbound::{self, Inbound},
+    outbound::VmessUser,
+    stream::Pool,
+    transport::{Connector, Dialer, TlsDial, client_config, server_name},
+    vmess::EndMark,
+};
+
+/// What is never seen from the server's own machine.
+const UNSEEN: &str = "the firewall, the front end and the way to this machine are not seen from here: run wsray doctor \
+    with the client's configuration on the client's machine as well";
+
+/// The PROXY protocol header of somebody on this machine.
+const LEAD: &[u8] = b"PROXY TCP4 127.0.0.1 127.0.0.1 40000 443\r\n";
+
+pub(super) async fn examine(
+    doctor: &Doctor,
+    config: &wsray_config::Inbound,
+    vmess: &VmessInbound,
+    inbound: &Arc<Inbound>,
+) -> Check {
+    let stream = &vmess.stream;
+    let listen = &config.listen;
+    let address = SocketAddr::new(listen.address, listen.ports.first());
+    let path = stream.ws.as_ref().map_or("", |ws| ws.path.as_str());
+    let user = vmess.users.first().map_or(String::new(), |user| format!(", user {:?}", user.id));
+    let title = format!("{}://{address}{path}{user}", scheme(stream.tls.is_some(), stream.ws.is_some()));
+    let mut check = new_check(doctor, "inbound", config.tag.clone(), title);
+    check.notes.push(UNSEEN);
+    if let Some((target, _serving)) = there(&mut check, address, inbound).await {
+        let tls = stream.tls.as_ref().map(|tls| trusting(&tls.place));
+        let user = vmess.users.first().map(|user| VmessUser {
+            cmd_key: CmdKey::new(&user.id),
+            security: SecurityChoice::Auto,
+            authenticated_length: false,
+            end_mark: EndMark::Sent,
+            mux: None,
+        });
+        if let Some(connector) = connector(vmess, target, tls.as_ref()) {
+            let subject = Subject {
+                connector: &connector,
+                tls: tls.as_ref(),
+                lead: if stream.accept_proxy_protocol { LEAD } else { &[] },
+                user: user.as_ref(),
+                target: doctor.target.as_ref(),
+                idle: doctor.idle,
+            };
+            go(&mut check, &subject).await;
+        }
+    }
+    finish(&check);
+    check
+}
+
+/// Stops serving when dropped.
+struct Serving(Option<JoinHandle<()>>);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        if let Some(task) = &self.0 {
+            task.abort();
+        }
+    }
+}
+
+/// Where the inbound can be reached: where it runs already, else in this process, on loopback only.
+async fn there(
+    check: &mut Check,
+    address: SocketAddr,
+    inbound: &Arc<Inbound>,
+) -> Option<(SocketAddr, Serving)> {
+    match inbound::bind(address) {
+        Ok(listener) => drop(listener),
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+            let text = format!("somebody listens on {address}; it is taken for this inbound");
+            check.push(Step::new("port", Status::Ok, text));
+            return Some((reachable(address), Serving(None)));
+        }
+        Err(error) => {
+            check.push(Step::new("port", Status::Fail, format!("cannot listen on {address}: {error}")));
+            return None;
+        }
+    }
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.ok()?;
+    let here = listener.local_addr().ok()?;
+    let text = format!("{address} is free; the inbound is tried in this process, on {here}");
+    check.push(Step::new("port", Status::Ok, text));
+    let serving = tokio::spawn(inbound::serve(listener, Arc::clone(inbound)));
+    Some((here, Serving(Some(serving))))
+}
+
+/// Where this machine reaches what listens on `address`.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// A client that takes any certificate: the dates and names are looked at.
+fn trusting(place: &wsray_config::Place) -> ClientTls {
+    ClientTls {
+        place: place.clone(),
+        server_name: None,
+        alpn: vec!["http/1.1".to_owned()],
+        allow_insecure: true,
+        disable_system_root: true,
+        extra_roots: Vec::new(),
+        pinned_chain_sha256: Vec::new(),
+        session_resumption: false,
+    }
+}
+
+/// The connector of a client that fits the inbound.
+fn connector(vmess: &VmessInbound, address: SocketAddr, tls: Option<&ClientTls>) -> Option<Connector> {
+    let server = Target::from(address);
+    let tls = match tls {
+        Some(tls) => {
+            let name = server_name(tls, &server.address).ok()?;
+            Some(TlsDial { config: client_config(tls).ok()?, name })
+        }
+        None => None,
+    };
+    let ws = vmess.stream.ws.as_ref().map(|ws| ClientOptions {
+        path: ws.path.clone(),
+        host: server.to_string(),
+        headers: wsray_ws::Headers::default(),
+        early_data: ws.early_data.clone(),
+    });
+    Some(Connector {
+        server,
+        dialer: Dialer::default(),
+        tls,
+        ws,
+        heartbeat: Heartbeat::Off,
+        pool: Pool::new(),
+    })
+}
