@@ -115,9 +115,9 @@ fn test_configuration(sources: &Sources, environment: &Environment) -> Exit {
 
 /// A configuration that cannot be used is a wrong argument here.
 fn examine(doctor: &Doctor, environment: &Environment) -> Exit {
-    let Ok(config) = load(&doctor.sources) else { return Exit::Usage };
-    match App::build(&config, &asset_folders(environment), &Log::off()) {
-        Ok(app) => doctor::run(doctor, &config, &app),
+    let Ok(loaded) = load_first(&doctor.sources) else { return Exit::Usage };
+    match App::build(&loaded.config, &asset_folders(environment), &Log::off(), &Lasting::new()) {
+        Ok(app) => doctor::run(doctor, &loaded.config, &app),
         Err(wrong) => {
             refuse(&wrong);
             Exit::Usage

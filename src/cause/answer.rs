@@ -21,7 +21,7 @@ pub struct Seen<'a> {
 pub fn of_response(seen: &Seen<'_>) -> Option<Cause> {
     Some(match seen.error {
         ResponseError::Refused(answer) => return of_refusal(answer, seen),
-        ResponseError::NotHttp { start } => of_garbage(start),
+        ResponseError::NotHttp { start } => of_garbage(start, seen.over_tls),
         ResponseError::Accept | ResponseError::Upgrade { .. } | ResponseError::Connection { .. } => {
             Cause::AnswerRewritten
         }
@@ -32,9 +32,9 @@ pub fn of_response(seen: &Seen<'_>) -> Option<Cause> {
 
 /// `start` is escaped: a TLS record of an alert begins with 0x15 0x03 (RFC 8446 section 5.1), an HTTP/2 server's first
 /// frame with a length below 65536 (RFC 9113 section 4.1).
-fn of_garbage(start: &str) -> Cause {
+fn of_garbage(start: &str, over_tls: bool) -> Cause {
     match start {
-        start if start.starts_with(r"\u{15}\u{3}") => Cause::PortWithTls,
+        start if start.starts_with(r"\u{15}\u{3}") => plain_to_tls(over_tls),
         start if start.starts_with(r"\u{0}\u{0}") => Cause::Http2Only,
         _ => Cause::NotHttp,
     }
@@ -46,8 +46,8 @@ const PLAIN_TO_TLS: [&str; 3] =
     ["sent to HTTPS port", "HTTP request to an HTTPS server", "plain HTTP to an SSL-enabled server port"];
 const TOO_LARGE: [&str; 2] = ["Header Or Cookie Too Large", "header field exceeds server limit"];
 
-/// Go's HTTP server, when it cannot read a request (golang/go `net/http/server.go`); V2Ray's answers have another body.
-const UNREADABLE: &str = "400 Bad Request";
+/// Go's HTTP server, when it cannot read a request (golang/go `net/http/server.go`); V2Ray's answers have other bodies.
+const UNREADABLE: [&str; 2] = ["400 Bad Request", "505 HTTP Version Not Supported"];
 
 fn of_refusal(answer: &RefusedResponse, seen: &Seen<'_>) -> Option<Cause> {
     let front = Front::of(answer.server.as_deref());
@@ -57,9 +57,9 @@ fn of_refusal(answer: &RefusedResponse, seen: &Seen<'_>) -> Option<Cause> {
         200..=299 if body.is_empty() && front == Some(Front::Caddy) => Cause::HostUnknown,
         200..=299 => Cause::WebPage,
         300..=399 => of_redirect(answer.location.as_deref().unwrap_or_default(), seen),
-        400 | 497 if says(&PLAIN_TO_TLS) => Cause::PortWithTls,
+        400 | 497 if says(&PLAIN_TO_TLS) => plain_to_tls(seen.over_tls),
         400 | 494 if says(&TOO_LARGE) => Cause::HeadTooLong,
-        400 if body == UNREADABLE => Cause::RequestGarbled,
+        400 | 505 if UNREADABLE.iter().any(|text| body.starts_with(text)) => Cause::RequestGarbled,
         400 if front == Some(Front::Cdn) => Cause::CdnWithoutWebSocket,
         400 => Cause::UpgradeNotForwarded,
         403 if front == Some(Front::Cdn) => Cause::ForbiddenByCdn,
@@ -69,10 +69,16 @@ fn of_refusal(answer: &RefusedResponse, seen: &Seen<'_>) -> Option<Cause> {
         405 | 426 => Cause::VersionRefused,
         413 | 414 | 431 => Cause::HeadTooLong,
         421 => Cause::HostUnknown,
+        505 => Cause::HttpVersion,
         status @ 502..=504 => Cause::ServerBehindDown { status },
         status @ 520..=530 => Cause::CdnOrigin { status },
         _ => return None,
     })
+}
+
+/// What was sent in TLS and met TLS again left it on the way.
+fn plain_to_tls(over_tls: bool) -> Cause {
+    if over_tls { Cause::TlsBehind } else { Cause::PortWithTls }
 }
 
 fn of_redirect(location: &str, seen: &Seen<'_>) -> Cause {

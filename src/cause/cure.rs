@@ -241,6 +241,11 @@ impl Cause {
             Self::PortWithTls | Self::RedirectToTls | Self::TlsWorks => {
                 &[(Client, &["\"security\": \"tls\", and \"port\": the TLS port (usually 443)"])]
             }
+            Self::TlsBehind => &[
+                (Server, &["\"security\": \"none\": the front end does TLS"]),
+                (Nginx, &["proxy_pass https://127.0.0.1:PORT;   # if the server keeps its TLS"]),
+            ],
+            Self::HttpVersion => &[(Nginx, &["proxy_http_version 1.1;"])],
             Self::RedirectLoop => &[
                 (Cdn, &["SSL/TLS mode \"Full (strict)\" instead of \"Flexible\""]),
                 (
@@ -250,7 +255,7 @@ impl Cause {
             ],
             Self::RedirectToSlash => &[
                 (Nginx, &["location /path {   # without a slash behind it"]),
-                (Client, &["or wsSettings: \"path\": with a slash at the end, the same in the server's"]),
+                (Client, &["wsSettings: \"path\": with a slash at the end, the same in the server's"]),
             ],
             Self::Redirect { .. } => &[
                 (
@@ -296,10 +301,10 @@ impl Cause {
                     ],
                 ),
             ],
-            Self::RequestGarbled => &[
+            Self::RequestGarbled | Self::TlsGarbled => &[
                 (Haproxy, &["remove send-proxy / send-proxy-v2 from the server's line"]),
                 (Nginx, &["proxy_protocol off;   # in the stream block"]),
-                (Server, &["or wsSettings: \"acceptProxyProtocol\": true"]),
+                (Server, &["wsSettings: \"acceptProxyProtocol\": true"]),
             ],
             Self::HeadTooLong | Self::EarlyDataTooLong { .. } => &[
                 (Client, &["wsSettings: \"maxEarlyData\": 1024   # or less"]),
@@ -418,8 +423,8 @@ impl Cause {
             Self::Extension => &[(Nginx, &["no compression of WebSocket in the front end"])],
             Self::ProxyHeaderWanted => &[
                 (Server, &["remove \"acceptProxyProtocol\": true"]),
-                (Haproxy, &["or: server wsray 127.0.0.1:PORT send-proxy"]),
-                (Nginx, &["or: proxy_protocol on;   # in the stream block"]),
+                (Haproxy, &["server wsray 127.0.0.1:PORT send-proxy"]),
+                (Nginx, &["proxy_protocol on;   # in the stream block"]),
             ],
             Self::OtherPathWorks { path } => {
                 return vec![Cure { place: Client, lines: vec![format!("wsSettings: \"path\": {path:?}")] }];
@@ -429,7 +434,7 @@ impl Cause {
                 return vec![Cure { place: Client, lines: vec![line] }];
             }
             Self::TcpWorks => {
-                &[(Client, &["\"network\": \"tcp\""]), (Server, &["or \"network\": \"ws\" with wsSettings"])]
+                &[(Client, &["\"network\": \"tcp\""]), (Server, &["\"network\": \"ws\" with wsSettings"])]
             }
             Self::EarlyDataRefused { in_path: true } => &[
                 (Nginx, &["location /path {   # without \"=\": the data stands behind the path"]),
@@ -437,7 +442,7 @@ impl Cause {
                 (
                     Client,
                     &[
-                        "or wsSettings: \"earlyDataHeaderName\": \"Sec-WebSocket-Protocol\", the same in the server's",
+                        "wsSettings: \"earlyDataHeaderName\": \"Sec-WebSocket-Protocol\", the same in the server's",
                     ],
                 ),
                 (
@@ -447,13 +452,13 @@ impl Cause {
             ],
             Self::EarlyDataRefused { in_path: false } => &[
                 (Server, &["wsSettings: \"maxEarlyData\" and \"earlyDataHeaderName\": the client's"]),
-                (Client, &["or remove \"maxEarlyData\""]),
+                (Client, &["remove \"maxEarlyData\""]),
             ],
             Self::EarlyDataLost { .. } => &[
                 (Server, &["wsSettings: \"maxEarlyData\" and \"earlyDataHeaderName\": the client's"]),
                 (Nginx, &["no proxy_set_header that empties the header"]),
                 (Haproxy, &["no http-request del-header for it"]),
-                (Client, &["or remove \"maxEarlyData\""]),
+                (Client, &["remove \"maxEarlyData\""]),
             ],
             Self::Clock { .. } => &[(Here, &["timedatectl set-ntp true"]), (There, &["the same there"])],
             Self::IdUnknown => &[
@@ -480,7 +485,7 @@ impl Cause {
             Self::IdleCut { .. } => &[
                 (Nginx, &["proxy_read_timeout 1h;", "proxy_send_timeout 1h;"]),
                 (Haproxy, &["timeout tunnel 1h"]),
-                (Client, &["or wsSettings: \"heartbeatPeriod\": less than that, in seconds"]),
+                (Client, &["wsSettings: \"heartbeatPeriod\": less than that, in seconds"]),
             ],
         };
         let own = |lines: &[&str]| lines.iter().map(|&line| line.to_owned()).collect();

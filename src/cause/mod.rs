@@ -52,8 +52,14 @@ pub enum Cause {
     TlsRefused,
     /// The connection ended in the middle of the TLS handshake.
     TlsCut,
+    /// The server could not read the TLS handshake.
+    TlsGarbled,
     /// Plain HTTP met a TLS port.
     PortWithTls,
+    /// The front end sent plain HTTP to a server that speaks TLS.
+    TlsBehind,
+    /// The server behind takes no HTTP/1.0.
+    HttpVersion,
     /// Plain HTTP is redirected to HTTPS.
     RedirectToTls,
     /// HTTPS is redirected to where it came from.
@@ -166,6 +172,7 @@ pub enum Cause {
 
 impl Cause {
     /// A name for programs; it never changes.
+    #[expect(clippy::too_many_lines, reason = "one line a cause")]
     pub fn code(&self) -> &'static str {
         match self {
             Self::NameUnknown => "dns-no-address",
@@ -184,7 +191,10 @@ impl Cause {
             Self::NoCertificate => "tls-no-certificate",
             Self::TlsRefused => "tls-refused",
             Self::TlsCut => "tls-cut",
+            Self::TlsGarbled => "tls-garbled",
             Self::PortWithTls => "plain-to-tls-port",
+            Self::TlsBehind => "tls-behind-front-end",
+            Self::HttpVersion => "http-version",
             Self::RedirectToTls => "redirect-to-https",
             Self::RedirectLoop => "redirect-loop",
             Self::RedirectToSlash => "redirect-to-slash",
@@ -260,7 +270,11 @@ impl fmt::Display for Cause {
             Self::TlsRefused => "the server refused the TLS handshake",
             Self::TlsCut => "the connection was closed in the middle of the TLS handshake: something on the way cuts it, or \
                 this port does not speak TLS",
+            Self::TlsGarbled => "the server could not read the TLS handshake: something stands in front of it, such as a PROXY \
+                protocol header",
             Self::PortWithTls => "plain HTTP was sent to a port that speaks TLS",
+            Self::TlsBehind => "the front end sends plain HTTP to a server that speaks TLS: TLS is on at both",
+            Self::HttpVersion => "the front end asks the server by HTTP/1.0, which knows no upgrade",
             Self::RedirectToTls => "plain HTTP is redirected to HTTPS: the server wants TLS",
             Self::RedirectLoop => "HTTPS is redirected to HTTPS: a CDN asks the server behind it by plain HTTP",
             Self::RedirectToSlash => "the path is redirected to the same path with a slash behind it",

@@ -12,7 +12,7 @@ fn cause_of(answer: &str, over_tls: bool) -> Option<Cause> {
 }
 
 fn code(answer: &str) -> &'static str {
-    cause_of(answer, true).map_or("none", |cause| cause.code())
+    cause_of(answer, false).map_or("none", |cause| cause.code())
 }
 
 #[test]
@@ -29,6 +29,7 @@ fn statuses_name_their_cause() {
         (502, "server-behind-down"),
         (503, "server-behind-down"),
         (504, "server-behind-down"),
+        (505, "http-version"),
         (520, "cdn-origin"),
         (530, "cdn-origin"),
         (418, "none"),
@@ -77,6 +78,7 @@ fn redirects_tell_where_they_lead() {
 #[test]
 fn bytes_that_are_no_http_tell_who_spoke() {
     assert_eq!(code("\x15\x03\x01\x00\x02\x02\x46"), "plain-to-tls-port");
+    assert_eq!(cause_of("\x15\x03\x01\x00\x02\x02\x46", true), Some(Cause::TlsBehind));
     assert_eq!(code("\x00\x00\x12\x04\x00\x00\x00\x00\x00"), "http2-only");
     assert_eq!(code("SSH-2.0-OpenSSH_9.2\r\n"), "not-http");
 }

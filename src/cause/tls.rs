@@ -15,6 +15,11 @@ pub fn of_tls(error: &Error) -> Option<Cause> {
         Error::AlertReceived(AlertDescription::UnrecognisedName | AlertDescription::InternalError) => {
             Cause::NoCertificate
         }
+        Error::AlertReceived(
+            AlertDescription::DecodeError
+            | AlertDescription::UnexpectedMessage
+            | AlertDescription::RecordOverflow,
+        ) => Cause::TlsGarbled,
         Error::AlertReceived(_) => Cause::TlsRefused,
         Error::General(text) if text.contains("pinnedPeerCertificateChainSha256") => Cause::CertificatePin,
         _ => return None,

@@ -10,9 +10,7 @@ use clap::{CommandFactory as _, Parser, error::ErrorKind};
 use wsray_config::Format;
 use wsray_vmess::{Address, Target};
 
-use super::{
-    Afterwards, Command, Demo, Doctor, Environment, Named, ReportForm, Run, Sources, Stop, Watch,
-};
+use super::{Afterwards, Command, Demo, Doctor, Environment, Named, ReportForm, Run, Sources, Stop, Watch};
 
 /// The name of a configuration file that nobody named.
 const DEFAULT_FILE: &str = "config.json";

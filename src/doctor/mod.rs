@@ -9,6 +9,7 @@ mod facts;
 mod probe;
 mod report;
 mod server;
+mod steps;
 #[cfg(test)]
 mod tests;
 mod tries;

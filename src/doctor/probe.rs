@@ -16,7 +16,7 @@ use wsray_ws::{ClientOptions, ResponseError, Role, Step, Upgraded};
 use crate::{
     outbound::VmessUser,
     stream::SMALL_BYTES,
-    transport::{Channel, ConnectError, Connector, HandshakeError},
+    transport::{Channel, ConnectError, Connector, HANDSHAKE_TIMEOUT, HandshakeError},
 };
 
 /// An upgrade request and what came back.
@@ -148,7 +148,7 @@ pub(super) async fn connect(
     if lead.is_empty() {
         return connector.open(deadline).await;
     }
-    let late = |_| ConnectError::Timeout { stage: "connecting", limit: crate::transport::HANDSHAKE_TIMEOUT };
+    let late = |_| ConnectError::Timeout { stage: "connecting", limit: HANDSHAKE_TIMEOUT };
     let socket = timeout_at(deadline, connector.dialer.tcp(&connector.server)).await.map_err(late)??;
     let mut channel = Channel::new(socket, connector.pool.clone());
     channel.write_all(lead).await.map_err(ConnectError::Io)?;
@@ -180,18 +180,18 @@ pub(super) async fn session(
     early: Early,
     limit: Duration,
 ) -> (Option<Exchange>, Heard) {
-    let started = Instant::now();
     let mut exchange = None;
+    let connecting = Instant::now() + HANDSHAKE_TIMEOUT;
     let talk = async {
         let (opening, secrets) = user
             .opening(words.target.clone(), &words.payload, words.unix_seconds)
             .map_err(|error| error.to_string())?;
-        let mut channel =
-            connect(connector, lead, started + limit).await.map_err(|error| error.to_string())?;
+        let mut channel = connect(connector, lead, connecting).await.map_err(|error| error.to_string())?;
         let mut carried = 0;
         if let Some(options) = &connector.ws {
             let first = if early == Early::Yes { &opening[..] } else { &[] };
-            let (asked, went) = upgrade(&mut channel, options, first, limit).await;
+            let left = connecting.saturating_duration_since(Instant::now());
+            let (asked, went) = upgrade(&mut channel, options, first, left).await;
             let refused = asked.outcome.is_err();
             exchange = Some(asked);
             carried = went;
@@ -200,10 +200,9 @@ pub(super) async fn session(
             }
         }
         channel.queue(&opening[carried..]).map_err(|error| error.to_string())?;
-        Ok(listen(&mut channel, &secrets, started + limit).await)
+        Ok(listen(&mut channel, &secrets, Instant::now() + limit).await)
     };
-    let heard = timeout(limit + DATA_WAIT, talk).await;
-    let heard = heard.unwrap_or(Ok(Heard::Silence)).unwrap_or_else(Heard::NoConnection);
+    let heard = talk.await.unwrap_or_else(Heard::NoConnection);
     (exchange, heard)
 }
 
@@ -245,7 +244,7 @@ pub(super) async fn read(channel: &mut Channel, heard: &mut Vec<u8>) -> Result<(
                 Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
                 _ => Poll::Pending,
             },
-            ready => ready,
+            ready @ Poll::Ready(_) => ready,
         }
     });
     match read.await {
@@ -278,4 +277,21 @@ pub(super) async fn all<T>(futures: Vec<Pin<Box<dyn Future<Output = T> + '_>>>) 
     })
     .await;
     running.into_iter().filter_map(|(_, value)| value).collect()
+}
+
+/// Runs all of them at once until one has a result.
+pub(super) async fn first<T>(futures: Vec<Pin<Box<dyn Future<Output = Option<T>> + '_>>>) -> Option<T> {
+    let mut running = futures;
+    poll_fn(|cx| {
+        let mut found = None;
+        running.retain_mut(|future| match (&found, future.as_mut().poll(cx)) {
+            (None, Poll::Ready(ready)) => {
+                found = ready;
+                false
+            }
+            (_, poll) => poll.is_pending(),
+        });
+        if found.is_some() || running.is_empty() { Poll::Ready(found.take()) } else { Poll::Pending }
+    })
+    .await
 }

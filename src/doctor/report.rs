@@ -115,8 +115,8 @@ impl Check {
                 let lead = if n == 0 { "\n  cause: " } else { "  or:    " };
                 out.extend([lead, &cause.to_string(), "\n"]);
                 for (n, cure) in cause.cures(self.front).iter().enumerate() {
-                    let lead = if n == 0 { "change" } else { "    or" };
-                    out.push_str(&format!("    {lead} {}:\n", cure.place));
+                    let lead = if n == 0 { "change" } else { "or" };
+                    out.extend(["    ", lead, " ", &cure.place.to_string(), ":\n"]);
                     for line in &cure.lines {
                         out.extend(["        ", line, "\n"]);
                     }
@@ -176,7 +176,7 @@ fn text_of(step: &Step) -> String {
     let took = step.took.map_or(String::new(), |took| format!(" ({} ms)", milliseconds(took)));
     let mut text = format!("  {:<5} {:<12} {}{took}", step.status, step.name, step.summary);
     for (name, detail) in &step.details {
-        text.push_str(&format!("\n{:INDENT$}{name}: {detail}", ""));
+        text.extend(["\n", &" ".repeat(INDENT), name, ": ", detail]);
     }
     text
 }

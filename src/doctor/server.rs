@@ -5,8 +5,9 @@ use std::{
     sync::Arc,
 };
 
-use tokio::{net::TcpListener, task::JoinHandle};
-use wsray_config::{ClientTls, Heartbeat, VmessInbound};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use wsray_config::{ClientTls, Heartbeat, ProxyProtocol, SocketOptions, Udp443, VmessInbound};
+use wsray_route::IpSet;
 use wsray_vmess::{CmdKey, SecurityChoice, Target};
 use wsray_ws::ClientOptions;
 
@@ -18,8 +19,8 @@ use super::{
 };
 use crate::{
     cli::Doctor,
-    inbound::{self, Inbound},
-    outbound::VmessUser,
+    inbound::{self, Connections, Inbound, Listener},
+    outbound::{Packets, VmessUser},
     stream::Pool,
     transport::{Connector, Dialer, TlsDial, client_config, server_name},
     vmess::EndMark,
@@ -40,13 +41,20 @@ pub(super) async fn examine(
 ) -> Check {
     let stream = &vmess.stream;
     let listen = &config.listen;
-    let address = SocketAddr::new(listen.address, listen.ports.first());
+    let address = listen.address().zip(listen.ports());
+    let address = address.map(|(address, ports)| SocketAddr::new(address, ports.first()));
+    let at = address.map_or_else(|| "unix socket".to_owned(), |address| address.to_string());
     let path = stream.ws.as_ref().map_or("", |ws| ws.path.as_str());
     let user = vmess.users.first().map_or(String::new(), |user| format!(", user {:?}", user.id));
-    let title = format!("{}://{address}{path}{user}", scheme(stream.tls.is_some(), stream.ws.is_some()));
+    let title = format!("{}://{at}{path}{user}", scheme(stream.tls.is_some(), stream.ws.is_some()));
     let mut check = new_check(doctor, "inbound", config.tag.clone(), title);
     check.notes.push(UNSEEN);
-    if let Some((target, _serving)) = there(&mut check, address, inbound).await {
+    if let ProxyProtocol::From(senders) = &stream.accept_proxy_protocol
+        && !IpSet::new(senders.iter().copied()).contains(IpAddr::V4(Ipv4Addr::LOCALHOST))
+    {
+        let text = "only the senders of the PROXY protocol get in, and this machine is none of them";
+        check.push(Step::new("port", Status::Warn, text));
+    } else if let Some((target, _serving)) = there(&mut check, address, &config.socket, inbound).await {
         let tls = stream.tls.as_ref().map(|tls| trusting(&tls.place));
         let user = vmess.users.first().map(|user| VmessUser {
             cmd_key: CmdKey::new(&user.id),
@@ -54,12 +62,14 @@ pub(super) async fn examine(
             authenticated_length: false,
             end_mark: EndMark::Sent,
             mux: None,
+            packets: Packets::AsStreams,
+            udp_443: Udp443::Allow,
         });
         if let Some(connector) = connector(vmess, target, tls.as_ref()) {
             let subject = Subject {
                 connector: &connector,
                 tls: tls.as_ref(),
-                lead: if stream.accept_proxy_protocol { LEAD } else { &[] },
+                lead: if stream.accept_proxy_protocol == ProxyProtocol::Off { &[] } else { LEAD },
                 user: user.as_ref(),
                 target: doctor.target.as_ref(),
                 idle: doctor.idle,
@@ -72,11 +82,11 @@ pub(super) async fn examine(
 }
 
 /// Stops serving when dropped.
-struct Serving(Option<JoinHandle<()>>);
+struct Serving(Option<(JoinHandle<()>, watch::Sender<Arc<Inbound>>)>);
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        if let Some(task) = &self.0 {
+        if let Some((task, _)) = &self.0 {
             task.abort();
         }
     }
@@ -85,10 +95,16 @@ impl Drop for Serving {
 /// Where the inbound can be reached: where it runs already, else in this process, on loopback only.
 async fn there(
     check: &mut Check,
-    address: SocketAddr,
+    address: Option<SocketAddr>,
+    options: &SocketOptions,
     inbound: &Arc<Inbound>,
 ) -> Option<(SocketAddr, Serving)> {
-    match inbound::bind(address) {
+    let Some(address) = address else {
+        let text = "not examined; the inbound is tried in this process";
+        check.push(Step::new("unix socket", Status::Ok, text));
+        return here(inbound).await;
+    };
+    match inbound::bind(address, options) {
         Ok(listener) => drop(listener),
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
             let text = format!("somebody listens on {address}; it is taken for this inbound");
@@ -100,12 +116,18 @@ async fn there(
             return None;
         }
     }
+    let text = format!("{address} is free; the inbound is tried in this process, on loopback");
+    check.push(Step::new("port", Status::Ok, text));
+    here(inbound).await
+}
+
+/// The inbound on a free port of the loopback interface.
+async fn here(inbound: &Arc<Inbound>) -> Option<(SocketAddr, Serving)> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.ok()?;
     let here = listener.local_addr().ok()?;
-    let text = format!("{address} is free; the inbound is tried in this process, on {here}");
-    check.push(Step::new("port", Status::Ok, text));
-    let serving = tokio::spawn(inbound::serve(listener, Arc::clone(inbound)));
-    Some((here, Serving(Some(serving))))
+    let (sender, receiver) = watch::channel(Arc::clone(inbound));
+    let serving = tokio::spawn(inbound::serve(Listener::Tcp(listener), receiver, Connections::default()));
+    Some((here, Serving(Some((serving, sender)))))
 }
 
 /// Where this machine reaches what listens on `address`.

@@ -18,7 +18,7 @@ use crate::{cause::Cause, transport::Connector, vmess::unix_seconds};
 const PROXY_HEADER: &[u8] = b"PROXY UNKNOWN\r\n";
 
 /// How long each may take.
-const LIMIT: Duration = Duration::from_secs(4);
+const LIMIT: Duration = Duration::from_secs(3);
 
 /// Whether TLS works behind a PROXY protocol header.
 pub(super) async fn proxy_header_helps_tls(connector: &Connector) -> bool {
@@ -41,6 +41,10 @@ pub(super) async fn after_upgrade(
     causes: &[Cause],
 ) -> Option<Cause> {
     let connector = subject.connector;
+    if causes == [Cause::PortWithTls] {
+        // Whoever says so may stand behind a front end that speaks none.
+        return by_tls(subject).await.is_none().then_some(Cause::TlsBehind);
+    }
     let mut tries: Vec<Pin<Box<dyn Future<Output = Option<Cause>> + '_>>> = Vec::new();
     match &exchange.outcome {
         Ok(_) => return None,
@@ -48,6 +52,14 @@ pub(super) async fn after_upgrade(
             let settled = causes.iter().any(is_settled);
             if settled {
                 return None;
+            }
+            if causes.contains(&Cause::RequestGarbled) {
+                tries.push(Box::pin(asked(
+                    connector,
+                    PROXY_HEADER,
+                    options.clone(),
+                    Cause::ProxyHeaderWanted,
+                )));
             }
             if let Some(other) = other_slash(options) {
                 let path = other.path.as_str().to_owned();
@@ -66,18 +78,18 @@ pub(super) async fn after_upgrade(
     if connector.tls.is_none() && subject.lead.is_empty() {
         tries.push(Box::pin(by_tls(subject)));
     }
-    probe::all(tries).await.into_iter().flatten().next()
+    probe::first(tries).await
 }
 
 /// Nothing that is tried could tell more.
 fn is_settled(cause: &Cause) -> bool {
     matches!(
         cause,
-        Cause::PortWithTls
+        Cause::TlsBehind
+            | Cause::HttpVersion
             | Cause::RedirectToTls
             | Cause::UpgradeNotForwarded
             | Cause::CdnWithoutWebSocket
-            | Cause::RequestGarbled
             | Cause::HeadTooLong
             | Cause::ServerBehindDown { .. }
             | Cause::CdnOrigin { .. }
@@ -146,7 +158,7 @@ async fn by_tls(subject: &Subject<'_>) -> Option<Cause> {
         pinned_chain_sha256: Vec::new(),
         session_resumption: false,
     };
-    let connector = with_tls(connector, tls)?;
+    let connector = with_tls(connector, &tls)?;
     let opened = probe::connect(&connector, &[], Instant::now() + LIMIT).await;
     opened.is_ok().then_some(Cause::TlsWorks)
 }

@@ -1,7 +1,5 @@
 //! From what was seen to its cause. Pure: `cause` knows what a single answer means, this knows what several together do.
 
-use rustls::Error;
-
 use super::{
     facts::Certificate,
     probe::{Exchange, Heard, NoUpgrade},
@@ -27,13 +25,14 @@ const PUBLIC_AUTHORITIES: [&str; 12] = [
     "Microsoft",
 ];
 
-/// Why TCP did not come about.
-pub(super) fn of_connect(error: &ConnectError) -> Cause {
+/// Why TCP did not come about; `None` when the message says all there is.
+pub(super) fn of_connect(error: &ConnectError) -> Option<Cause> {
     use std::io::ErrorKind::ConnectionRefused;
     match error {
-        ConnectError::Resolve { .. } => Cause::NameUnknown,
-        ConnectError::Connect { source, .. } if source.kind() == ConnectionRefused => Cause::PortClosed,
-        _ => Cause::NoRoute,
+        ConnectError::Resolve { .. } => Some(Cause::NameUnknown),
+        ConnectError::Connect { source, .. } if source.kind() == ConnectionRefused => Some(Cause::PortClosed),
+        ConnectError::Connect { .. } | ConnectError::Timeout { .. } => Some(Cause::NoRoute),
+        _ => None,
     }
 }
 
@@ -44,7 +43,6 @@ pub(super) fn of_tls(error: &ConnectError, seen: Option<&Certificate>) -> Vec<Ca
         HandshakeError::Tls(error) => cause::of_tls(error),
         _ => Some(Cause::TlsCut),
     };
-    let reset = matches!(error, HandshakeError::Tls(Error::General(_)));
     match (cause, seen) {
         (Some(Cause::CertificateIssuer), Some(seen)) if seen.self_signed => {
             vec![Cause::CertificateSelfSigned]
@@ -61,20 +59,34 @@ pub(super) fn of_tls(error: &ConnectError, seen: Option<&Certificate>) -> Vec<Ca
             vec![Cause::CertificateName { names: seen.names_text() }]
         }
         (Some(cause), _) => vec![cause],
-        (None, _) if reset => vec![Cause::TlsRefused],
         (None, _) => vec![Cause::TlsRefused],
     }
 }
 
+/// What was agreed upon below HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Secured {
+    /// No TLS.
+    No,
+    /// TLS, and the server named no protocol.
+    WithoutAlpn,
+    /// TLS, and a protocol.
+    WithAlpn,
+}
+
 /// Why there is no WebSocket.
-pub(super) fn of_upgrade(exchange: &Exchange, over_tls: bool, path: &str) -> Vec<Cause> {
+pub(super) fn of_upgrade(exchange: &Exchange, secured: Secured, path: &str) -> Vec<Cause> {
     match &exchange.outcome {
         Ok(_) => Vec::new(),
         Err(NoUpgrade::Answer(error)) => {
             let start = super::facts::head(&exchange.heard).map_or(exchange.heard.len(), |head| head.body);
             let body = String::from_utf8_lossy(exchange.heard.get(start..).unwrap_or_default());
+            let over_tls = secured != Secured::No;
             let seen = cause::Seen { error, body: &body, over_tls, path };
             cause::of_response(&seen).into_iter().collect()
+        }
+        Err(NoUpgrade::Closed | NoUpgrade::Failed(_)) if secured == Secured::WithoutAlpn => {
+            vec![Cause::ClosedUnanswered, Cause::Http2Only]
         }
         Err(NoUpgrade::Closed | NoUpgrade::Failed(_)) => vec![Cause::ClosedUnanswered],
         Err(NoUpgrade::TimedOut) => vec![Cause::Unanswered],

@@ -1,28 +1,31 @@
 //! The way to one server, step by step, as the client goes it.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr},
     pin::Pin,
     time::Duration,
 };
 
 use rand::RngExt;
 use tokio::time::{Instant, timeout};
-use wsray_config::ClientTls;
+use wsray_config::{ClientTls, Udp443};
 use wsray_vmess::{Address, CmdKey, Target, UserId};
 use wsray_ws::{ClientOptions, EarlyDataPlace};
 
 use super::{
-    facts::{self, Certificate, ahead, day},
-    probe::{self, Early, Exchange, Heard, NoUpgrade, Words},
+    facts::{self, Certificate, ahead},
+    probe::{self, Early, Heard, NoUpgrade, Words},
     report::{Check, Status, Step},
+    steps::{
+        dns_step, early_step, filled, heard_text, plain, secured_step, skew_text, with_body, with_certificate,
+    },
     tries,
-    verdict::{self, EarlySeen, VmessSeen},
+    verdict::{self, EarlySeen, Secured, VmessSeen},
 };
 use crate::{
     cause::{Cause, Front},
-    outbound::VmessUser,
-    transport::{Channel, ConnectError, Connector, TlsDial, client_config},
+    outbound::{Packets, VmessUser},
+    transport::{Channel, ConnectError, Connector, Socket, TlsDial, client_config},
     vmess::{EndMark, unix_seconds},
 };
 
@@ -44,13 +47,10 @@ pub(super) struct Subject<'a> {
 const RESOLVE: Duration = Duration::from_secs(5);
 const CONNECT: Duration = Duration::from_secs(5);
 const SECURE: Duration = Duration::from_secs(5);
-/// As long as the client waits for TCP, TLS and the upgrade together.
-const UPGRADE: Duration = crate::transport::HANDSHAKE_TIMEOUT;
-pub(super) const SESSION: Duration = Duration::from_secs(4);
+/// The client gives up 8 seconds after it began to connect.
+const UPGRADE: Duration = Duration::from_secs(5);
+pub(super) const SESSION: Duration = Duration::from_secs(3);
 const PAGE: Duration = Duration::from_secs(3);
-
-/// A certificate that ends sooner than this is worth a warning, in days.
-const SOON: i64 = 14;
 
 /// An upgrade that takes longer is worth a warning.
 const SLOW_UPGRADE: Duration = Duration::from_secs(2);
@@ -73,7 +73,9 @@ impl Subject<'_> {
         let mut seen = Seen::default();
         if let Some(options) = &self.connector.ws {
             if !self.upgrade(check, &mut channel, options, &mut seen).await {
-                self.clock(check, options, &mut seen).await;
+                if seen.answered {
+                    self.clock(check, options, &mut seen).await;
+                }
                 return self.skip(check, &["vmess"]);
             }
             self.clock(check, options, &mut seen).await;
@@ -106,6 +108,9 @@ impl Subject<'_> {
     /// Name and TCP.
     async fn reach(&self, check: &mut Check) -> Option<Channel> {
         let server = &self.connector.server;
+        if self.connector.dialer.through.is_some() {
+            return self.reach_through(check).await;
+        }
         let started = Instant::now();
         let resolved = timeout(RESOLVE, self.connector.dialer.resolve(server)).await;
         let addresses = match resolved {
@@ -130,20 +135,39 @@ impl Subject<'_> {
         let took = started.elapsed();
         let limit = CONNECT;
         let connected = connected.unwrap_or(Err(ConnectError::Timeout { stage: "connecting", limit }));
+        let where_to = match &addresses[..] {
+            [one] => one.to_string(),
+            several => format!("one of {} addresses, port {}", several.len(), server.port),
+        };
+        self.connected(check, connected, where_to, took).await
+    }
+
+    /// By way of another outbound, which finds the name and connects.
+    async fn reach_through(&self, check: &mut Check) -> Option<Channel> {
+        let server = &self.connector.server;
+        let started = Instant::now();
+        let connected = self.connector.dialer.tcp(server).await;
+        let where_to = format!("{server}, by way of another outbound, which is not examined here");
+        self.connected(check, connected, where_to, started.elapsed()).await
+    }
+
+    async fn connected(
+        &self,
+        check: &mut Check,
+        connected: Result<Socket, ConnectError>,
+        where_to: String,
+        took: Duration,
+    ) -> Option<Channel> {
         match connected {
             Ok(socket) => {
-                let peer = match &addresses[..] {
-                    [one] => one.to_string(),
-                    several => format!("one of {} addresses, port {}", several.len(), server.port),
-                };
-                check.push(Step::new("tcp", Status::Ok, peer).took(took));
+                check.push(Step::new("tcp", Status::Ok, where_to).took(took));
                 let mut channel = Channel::new(socket, self.connector.pool.clone());
                 let led = self.lead.is_empty() || channel.write_all(self.lead).await.is_ok();
                 led.then_some(channel)
             }
             Err(error) => {
                 let cause = verdict::of_connect(&error);
-                check.push(Step::new("tcp", Status::Fail, error.to_string()).took(took).causes([cause]));
+                check.push(Step::new("tcp", Status::Fail, error.to_string()).took(took).causes(cause));
                 None
             }
         }
@@ -190,8 +214,7 @@ impl Subject<'_> {
         else {
             return None;
         };
-        let config = unchecked(self.tls?)?;
-        let connector = with_tls(self.connector, config)?;
+        let connector = with_tls(self.connector, &unchecked(self.tls?))?;
         let channel = probe::connect(&connector, self.lead, Instant::now() + SECURE).await.ok()?;
         facts::certificate(channel.peer_certificates())
     }
@@ -207,6 +230,7 @@ impl Subject<'_> {
         let head = facts::head(&exchange.heard);
         check.front = Front::of(head.as_ref().and_then(|head| head.server.as_deref()));
         seen.upgrade = exchange.took;
+        seen.answered = head.is_some();
         seen.date = head.as_ref().and_then(|head| head.date);
         let path = options.path.as_str();
         let shown = path.split('?').next().unwrap_or_default();
@@ -222,8 +246,12 @@ impl Subject<'_> {
             check.push(step);
             return true;
         };
-        let over_tls = self.connector.tls.is_some();
-        let mut causes = verdict::of_upgrade(&exchange, over_tls, path);
+        let secured = match channel.alpn() {
+            _ if self.connector.tls.is_none() => Secured::No,
+            None => Secured::WithoutAlpn,
+            Some(_) => Secured::WithAlpn,
+        };
+        let mut causes = verdict::of_upgrade(&exchange, secured, path);
         let tried = tries::after_upgrade(self, options, &exchange, &causes).await;
         if let Some(tried) = tried {
             causes = vec![tried];
@@ -408,6 +436,8 @@ impl Subject<'_> {
 #[derive(Debug, Default)]
 struct Seen {
     upgrade: Duration,
+    /// The upgrade was answered by HTTP.
+    answered: bool,
     date: Option<u64>,
     ahead: Option<i64>,
 }
@@ -427,147 +457,21 @@ fn stranger(user: &VmessUser) -> VmessUser {
         authenticated_length: user.authenticated_length,
         end_mark: EndMark::Sent,
         mux: None,
+        packets: Packets::AsStreams,
+        udp_443: Udp443::Allow,
     }
 }
 
 /// The configuration without any check of the server.
-pub(super) fn unchecked(tls: &ClientTls) -> Option<ClientTls> {
-    let mut tls = tls.clone();
-    tls.allow_insecure = true;
-    tls.pinned_chain_sha256.clear();
-    Some(tls)
+fn unchecked(tls: &ClientTls) -> ClientTls {
+    ClientTls { allow_insecure: true, pinned_chain_sha256: Vec::new(), ..tls.clone() }
 }
 
 /// The same connector with another TLS.
-pub(super) fn with_tls(connector: &Connector, tls: ClientTls) -> Option<Connector> {
+pub(super) fn with_tls(connector: &Connector, tls: &ClientTls) -> Option<Connector> {
     let mut changed = connector.clone();
-    let name = crate::transport::server_name(&tls, &connector.server.address).ok()?;
+    let name = crate::transport::server_name(tls, &connector.server.address).ok()?;
     let name = connector.tls.as_ref().map_or(name, |tls| tls.name.clone());
-    changed.tls = Some(TlsDial { config: client_config(&tls).ok()?, name });
+    changed.tls = Some(TlsDial { config: client_config(tls).ok()?, name });
     Some(changed)
-}
-
-fn dns_step(name: &str, addresses: &[SocketAddr]) -> Step {
-    let list: Vec<_> = addresses.iter().take(4).map(|address| address.ip().to_string()).collect();
-    let step = Step::new("dns", Status::Ok, format!("{name}: {}", list.join(", ")));
-    let faked = addresses.iter().any(|address| is_faked(address.ip()));
-    if faked && name != "localhost" {
-        return Step { status: Status::Warn, ..step }.causes([Cause::NameFaked]);
-    }
-    step
-}
-
-/// Addresses that no public server has: this machine's, nobody's, and those that proxy programs make up (RFC 2544).
-fn is_faked(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => {
-            ip.is_loopback()
-                || ip.is_unspecified()
-                || ip.octets()[0] == 198 && matches!(ip.octets()[1], 18 | 19)
-        }
-        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unspecified(),
-    }
-}
-
-fn secured_step(step: Step, seen: Option<&Certificate>) -> Step {
-    let Some(seen) = seen else { return step };
-    let mut step = with_certificate(step, seen);
-    let now = unix_seconds().cast_signed();
-    if seen.not_after < now {
-        step.status = Status::Fail;
-        step = step.causes([Cause::CertificateExpired]);
-    } else if seen.not_before > now {
-        step.status = Status::Fail;
-        step = step.causes([Cause::CertificateNotYetValid]);
-    } else if seen.days_left(now) < SOON {
-        step.status = Status::Warn;
-    }
-    step
-}
-
-fn with_certificate(step: Step, seen: &Certificate) -> Step {
-    let left = seen.days_left(unix_seconds().cast_signed());
-    let dates = format!("{} to {}, {left} days left", day(seen.not_before), day(seen.not_after));
-    let by = if seen.self_signed { "itself".to_owned() } else { seen.issuer.clone() };
-    step.detail(
-        "certificate",
-        format!("{}; issued by {by}; {dates}; chain of {}", seen.names_text(), seen.chain),
-    )
-}
-
-fn with_body(step: Step, exchange: &Exchange, head: Option<&facts::Head>) -> Step {
-    let start = head.map_or(exchange.heard.len(), |head| head.body);
-    let body = exchange.heard.get(start..).unwrap_or_default().trim_ascii();
-    if body.is_empty() {
-        step
-    } else {
-        step.detail("body", format!("\"{}\"", wsray_ws::printable(body, 120)))
-    }
-}
-
-/// The error without the hint that it carries in a log.
-fn plain(error: &ConnectError) -> String {
-    match error {
-        ConnectError::Tls(error) => error.to_string(),
-        error => error.to_string(),
-    }
-}
-
-fn skew_text(skew: i64) -> String {
-    let side = if skew < 0 { "behind" } else { "ahead of" };
-    format!("this machine's is {} s {side} the server's", skew.abs())
-}
-
-fn heard_text(heard: &Heard) -> String {
-    match heard {
-        Heard::Answered { .. } => "answered".to_owned(),
-        Heard::Foreign { start } => {
-            format!("the answer is not VMess; it starts with \"{}\"", wsray_ws::printable(start, 40))
-        }
-        Heard::Closed { took, how } => {
-            format!("the server closed without an answer after {:.1} s ({how})", took.as_secs_f64())
-        }
-        Heard::Silence => format!("no answer within {} s", SESSION.as_secs()),
-        Heard::NoConnection(error) => error.clone(),
-    }
-}
-
-/// An HTTP request with a header that makes it `most` bytes long, less what VMess puts in front.
-fn filled(payload: &[u8], most: usize) -> Vec<u8> {
-    let mut out = payload.to_vec();
-    if out.ends_with(b"\r\n\r\n") && out.len() < most {
-        out.truncate(out.len() - 2);
-        out.extend_from_slice(b"X-Fill: ");
-        out.resize(most.max(out.len()), b'x');
-        out.extend_from_slice(b"\r\n\r\n");
-    }
-    out
-}
-
-fn early_step(seen: &EarlySeen, most: usize) -> Step {
-    let causes = verdict::of_early(seen);
-    let place = seen.header.as_ref().map_or("behind the path".to_owned(), |header| format!("in {header}"));
-    let echoed = seen.full.0.as_ref().and_then(|exchange| facts::head(&exchange.heard));
-    if causes.is_empty() {
-        let took = match &seen.full.1 {
-            Heard::Answered { took, .. } => *took,
-            _ => Duration::ZERO,
-        };
-        let step = Step::new("early data", Status::Ok, format!("{most} bytes {place} arrive")).took(took);
-        return match (&seen.header, echoed) {
-            (Some(header), Some(head))
-                if header.eq_ignore_ascii_case("Sec-WebSocket-Protocol") && !head.protocol =>
-            {
-                step.detail("sub-protocol", "not echoed, which only browsers mind")
-            }
-            _ => step,
-        };
-    }
-    let text = match &seen.full.0 {
-        Some(Exchange { outcome: Err(NoUpgrade::Answer(error)), sent, .. }) => {
-            format!("a request of {sent} bytes: {error}")
-        }
-        _ => format!("data {place} does not arrive: {}", heard_text(&seen.full.1)),
-    };
-    Step::new("early data", Status::Fail, text).causes(causes)
 }

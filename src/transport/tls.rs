@@ -339,12 +339,21 @@ fn encode<D>(mut data: EncodeTlsData<'_, D>, out: &mut Vec<u8>) -> bool {
     true
 }
 
-/// After an error rustls still wants to say why.
+/// After an error rustls still wants to say why, behind what it had to say before.
 fn queue_alert<D>(connection: &mut impl Process<D>, out: &mut Vec<u8>) {
-    if let Ok(ConnectionState::EncodeTlsData(data)) = connection.process(&mut []).state {
-        encode(data, out);
+    for _ in 0..LAST_WORDS {
+        match connection.process(&mut []).state {
+            Ok(ConnectionState::EncodeTlsData(data)) => {
+                encode(data, out);
+            }
+            Ok(ConnectionState::TransmitTlsData(transmit)) => transmit.done(),
+            _ => return,
+        }
     }
 }
+
+/// The most messages that are sent after an error: what was on its way, and the alert.
+const LAST_WORDS: usize = 16;
 
 fn seal<'p, D>(
     connection: &mut impl Process<D>,

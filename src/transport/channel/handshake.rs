@@ -51,8 +51,10 @@ impl Channel {
         loop {
             let mut replies = Vec::new();
             let opened = tls.open(&mut raw, &mut |piece| plain.extend_from_slice(piece), &mut replies);
-            self.socket.write_all(&replies).await?;
+            // The peer's own reason comes first, whether or not it still listens to ours.
+            let sent = self.socket.write_all(&replies).await;
             let opened = opened?;
+            sent?;
             raw.drain(..opened.used);
             self.note_closed(opened);
             accepted |= !flight.is_empty() && accepts_early_data(&replies);
