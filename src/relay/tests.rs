@@ -505,7 +505,7 @@ async fn side_on_which_payload_moves_is_not_pinged() {
         session.inbound.says(Item::Data(b"x")).await;
     }
     let (inbound, outbound, started) = (session.inbound.clone(), session.outbound.clone(), session.started);
-    assert_eq!(pings(&outbound, started), []);
+    assert_eq!(pings(&outbound, started), [0_u64; 0]);
     tokio::time::sleep(Duration::from_secs(30)).await;
     assert_eq!((pings(&inbound, started), pings(&outbound, started)), (vec![225], vec![225]));
 }
