@@ -29,7 +29,7 @@ use message::{Answer, Kind, Question};
 #[derive(Debug, Default)]
 pub struct Names {
     /// The labels are indices of `hosts`.
-    host_names: Option<DomainSet>,
+    in_hosts: Option<DomainSet>,
     hosts: Vec<HostTarget>,
     /// The labels are indices of `servers`.
     domains: Option<DomainSet>,
@@ -118,7 +118,7 @@ impl Names {
             fallback: server.fallback,
         });
         Self {
-            host_names: Some(settings.host_names),
+            in_hosts: Some(settings.host_names),
             hosts: settings.dns.hosts.iter().map(|host| host.to.clone()).collect(),
             domains: Some(settings.domains),
             servers: servers.collect(),
@@ -151,7 +151,7 @@ impl Names {
         }
         let mut told = Vec::new();
         for index in self.in_turn(&name) {
-            match self.ask(index, &name.as_str().into(), families).await {
+            match Box::pin(self.ask(index, &name.as_str().into(), families)).await {
                 Said::Addresses(found) => return some(wanted(found, families)),
                 Said::None => return some(Vec::new()),
                 Said::Unknown(why) => told.push(why),
@@ -171,7 +171,7 @@ impl Names {
 
     /// The addresses that `hosts` has for a name, else the name to look up.
     fn in_hosts(&self, mut name: String) -> Result<Vec<IpAddr>, String> {
-        let Some(set) = &self.host_names else { return Err(name) };
+        let Some(set) = &self.in_hosts else { return Err(name) };
         for _ in 0..=MOST_REPLACEMENTS {
             let targets: Vec<_> =
                 set.labels(&name).into_iter().filter_map(|label| self.hosts.get(label as usize)).collect();
@@ -300,7 +300,7 @@ impl Server {
         let routes = routes.ok_or_else(|| told("there is no way to it".to_owned()))?;
         let question = Question::new(name, kind, self.client);
         let question = question.ok_or_else(|| told("this is no name that DNS could know".to_owned()))?;
-        match timeout(SERVER_TIMEOUT, self.exchange.ask(&question, &**routes)).await {
+        match timeout(SERVER_TIMEOUT, Box::pin(self.exchange.ask(&question, &**routes))).await {
             Ok(Ok(Answer::Found(addresses, lifetime))) => Ok((addresses, lifetime)),
             Ok(Ok(Answer::Truncated)) => Err(told("its answer is cut off".to_owned())),
             Ok(Ok(Answer::Failed(code))) => Err(told(format!("it answered {code}"))),

@@ -25,10 +25,13 @@ pub(super) struct Key {
 /// Addresses, none if there are none; or why nobody knows.
 pub(super) type Known = Result<Arc<[IpAddr]>, Arc<str>>;
 
+/// An answer, and when it expires.
+type Kept = (Arc<[IpAddr]>, Instant);
+
 /// All that is known.
 #[derive(Debug, Default)]
 pub(super) struct Cache {
-    known: Mutex<HashMap<Key, (Arc<[IpAddr]>, Instant)>>,
+    known: Mutex<HashMap<Key, Kept>>,
     asked: Mutex<HashMap<Key, Arc<OnceCell<Known>>>>,
 }
 

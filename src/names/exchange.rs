@@ -49,7 +49,7 @@ impl Exchange {
                 Way::Direct => tcp(connect(target).await?, question).await,
             },
             NameServerAddress::Https { target, path, way } => {
-                self.https(target, path, *way, question, routes).await
+                Box::pin(self.https(target, path, *way, question, routes)).await
             }
         }
     }
@@ -92,8 +92,10 @@ impl Exchange {
             shared = self.https.lock().await;
         }
         let fresh = match way {
-            Way::Routed => self.handshake(routes.stream(target, self.tag.as_ref())?, target).await?,
-            Way::Direct => self.handshake(connect(target).await?, target).await?,
+            Way::Routed => {
+                Box::pin(self.handshake(routes.stream(target, self.tag.as_ref())?, target)).await?
+            }
+            Way::Direct => Box::pin(self.handshake(connect(target).await?, target)).await?,
         };
         *shared = Some(fresh.clone());
         drop(shared);
@@ -110,11 +112,11 @@ impl Exchange {
     {
         let config = self.tls.clone().ok_or(io::ErrorKind::Unsupported)?;
         let name = ServerName::try_from(host(target)).map_err(io::Error::other)?;
-        let tls = TlsConnector::from(config).connect(name, stream).await?;
+        let tls = Box::pin(TlsConnector::from(config).connect(name, stream)).await?;
         if tls.get_ref().1.alpn_protocol() != Some(b"h2") {
             return Err(io::Error::other("the server does not speak HTTP/2"));
         }
-        let (requests, connection) = h2::client::handshake(tls).await.map_err(io::Error::other)?;
+        let (requests, connection) = Box::pin(h2::client::handshake(tls)).await.map_err(io::Error::other)?;
         // It ends with the connection, or when nobody asks any more.
         tokio::spawn(async move { drop(connection.await) });
         Ok(requests)

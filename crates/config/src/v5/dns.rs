@@ -19,10 +19,10 @@ use crate::{
 /// Reads `dns`; without servers the system is asked.
 pub(crate) fn dns(node: &Node<'_>) -> Parsed<Dns> {
     let object = node.object(keys5::DNS)?;
-    let hosts = object.list("staticHosts")?.iter().fold(Ok(Vec::new()), |mut all, node| {
-        collect(&mut all, host(node));
-        all
-    });
+    let mut hosts = Ok(Vec::new());
+    for node in object.list("staticHosts")? {
+        collect(&mut hosts, host(&node));
+    }
     let defaults = Defaults {
         client: client(&object)?,
         families: families(&object)?.unwrap_or(crate::Families::Any),
