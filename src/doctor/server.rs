@@ -150,7 +150,7 @@ fn trusting(place: &wsray_config::Place) -> ClientTls {
         disable_system_root: true,
         extra_roots: Vec::new(),
         pinned_chain_sha256: Vec::new(),
-        session_resumption: false,
+        resumption: wsray_config::Resumption::Off,
     }
 }
 
@@ -160,7 +160,7 @@ fn connector(vmess: &VmessInbound, address: SocketAddr, tls: Option<&ClientTls>)
     let tls = match tls {
         Some(tls) => {
             let name = server_name(tls, &server.address).ok()?;
-            Some(TlsDial { config: client_config(tls).ok()?, name })
+            Some(TlsDial { config: client_config(tls).ok()?, name, early_data: false })
         }
         None => None,
     };

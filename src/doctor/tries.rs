@@ -156,7 +156,7 @@ async fn by_tls(subject: &Subject<'_>) -> Option<Cause> {
         disable_system_root: true,
         extra_roots: Vec::new(),
         pinned_chain_sha256: Vec::new(),
-        session_resumption: false,
+        resumption: wsray_config::Resumption::Off,
     };
     let connector = with_tls(connector, &tls)?;
     let opened = probe::connect(&connector, &[], Instant::now() + LIMIT).await;

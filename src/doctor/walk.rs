@@ -472,6 +472,6 @@ pub(super) fn with_tls(connector: &Connector, tls: &ClientTls) -> Option<Connect
     let mut changed = connector.clone();
     let name = crate::transport::server_name(tls, &connector.server.address).ok()?;
     let name = connector.tls.as_ref().map_or(name, |tls| tls.name.clone());
-    changed.tls = Some(TlsDial { config: client_config(tls).ok()?, name });
+    changed.tls = Some(TlsDial { config: client_config(tls).ok()?, name, early_data: false });
     Some(changed)
 }
