@@ -509,8 +509,86 @@ def tunnels(setting):
         yield "CPU for an echo, both", f"{used * 1e6 / len(taken):.0f} us", True
 
 
+# A soak --------------------------------------------------------------------------------------------------------------
+
+
+def soak(setting):
+    """Half an hour of everything at once; nothing may be left of it."""
+    lasts = 1800 * setting.scale
+    with setting.rig() as rig:
+        for _ in range(50):
+            rig.echoes()
+        time.sleep(2)
+        sides = ("client", "server")
+        before = {side: (rig.children[side].resident_kib(), open_files(rig.children[side])) for side in sides}
+        end, done, wrong = time.monotonic() + lasts, {}, []
+
+        def churn(number):
+            import random
+            dice = random.Random(number)
+            kinds = [visit, fetch, leave, reset, half, strange]
+            while time.monotonic() < end:
+                kind = dice.choice(kinds)
+                try:
+                    kind(dice)
+                except OSError as error:
+                    wrong.append(f"{kind.__name__}: {type(error).__name__}: {error}")
+                done[kind.__name__] = done.get(kind.__name__, 0) + 1
+            return 0, ""
+
+        def visit(_):
+            if not isinstance(took := rig.echoes(), float):
+                raise OSError(took)
+
+        def fetch(dice):
+            size = dice.choice([0, 1, 20_000, 300_000, 4_000_000])
+            with rig.through(f"give {size}") as made:
+                if download(made) != (size, "fin"):
+                    raise OSError(f"{size} bytes did not come whole")
+
+        def leave(dice):
+            with rig.through("send 8000000") as made:
+                wire.exactly(made, dice.randrange(1, 200_000))
+
+        def reset(_):
+            with rig.through("reset 100000") as made:
+                got = download(made, 1 << 34)
+                if got[1] != "reset":
+                    raise OSError(f"a reset came as {got}")
+
+        def half(dice):
+            with rig.through(f"late {dice.randrange(300)} 5000") as made:
+                made.shutdown(1)
+                if download(made) != (5000, "fin"):
+                    raise OSError("the answer after a half-close did not come whole")
+
+        def strange(dice):
+            with wire.connect(rig.hop, rig.tls) as made:
+                made.sendall(dice.choice([b"", b"GET /", wire.request("/other"), wire.request(PATH), dice.randbytes(300)]))
+                time.sleep(dice.random())
+
+        middle = {}
+
+        def watch(_):
+            time.sleep(lasts / 2)
+            middle.update({side: rig.children[side].resident_kib() for side in sides})
+            return 0, ""
+
+        together(13, lambda number: watch(0) if number == 12 else churn(number))
+        time.sleep(12)
+        total = sum(done.values())
+        yield f"{lasts / 60:.0f} minutes of churn: what was done", f"{total} ({', '.join(f'{n} {k}' for k, n in sorted(done.items()))})", total > 0
+        yield "what went wrong", f"{len(wrong)}" + (f": {wrong[0]}" if wrong else ""), not wrong
+        grown = {side: (rig.children[side].resident_kib() - before[side][0]) / 1024 for side in sides}
+        late = {side: (rig.children[side].resident_kib() - middle[side]) / 1024 for side in sides}
+        left = {side: open_files(rig.children[side]) - before[side][1] for side in sides}
+        yield "RSS growth, client / server", f"{grown['client']:.1f} / {grown['server']:.1f} MiB", max(grown.values()) <= 12
+        yield "of it in the second half", f"{late['client']:.1f} / {late['server']:.1f} MiB", max(late.values()) <= 2
+        yield "files left open, client / server", f"{left['client']} / {left['server']}", max(left.values()) <= 1
+
+
 CASES = {
     "slow-openings": slow_openings, "sessions": sessions, "replay": replay, "half-close": half_close, "killed": killed,
     "origin-reset": origin_reset, "downloads": downloads, "slow-readers": slow_readers, "starved": starved, "users": users,
-    "mux-bomb": mux_bomb, "strangers": strangers, "tunnels": tunnels,
+    "mux-bomb": mux_bomb, "strangers": strangers, "tunnels": tunnels, "soak": soak,
 }
