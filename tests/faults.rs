@@ -32,6 +32,27 @@ fn server() -> (Server, Link) {
     (Server::start(Kind::Wsray, &link), link)
 }
 
+#[test]
+fn final_rules_close_private_targets_by_address_and_by_name() {
+    let origin = Origin::start();
+    let link = Link::default();
+    let server = Server::start_with(Kind::Wsray, &link, |config| {
+        config["outbounds"][0]["settings"] =
+            serde_json::json!({ "finalRules": [{ "action": "block", "ip": ["geoip:private"] }] });
+    });
+    let client = Client::start(Kind::Wsray, &link, server.port);
+    for host in ["127.0.0.1", "localhost", "0.0.0.0", "::ffff:127.0.0.1", "::1"] {
+        let target = match host.parse::<std::net::IpAddr>() {
+            Ok(ip) => apps::Target::Address((ip, origin.port()).into()),
+            Err(_) => apps::Target::Name(host, origin.port()),
+        };
+        let reached = apps::socks5(client.socks, target, None).and_then(|stream| apps::check_echo(&stream));
+        assert!(reached.is_err(), "{host} was reached");
+    }
+    assert_eq!(origin.connections(), 0);
+    server.node.log_line(&["is closed to targets", "finalRules"]);
+}
+
 fn upgraded(port: u16) -> TcpStream {
     let mut stream = raw::send(port, raw::upgrade("/ray", "").as_bytes()).unwrap();
     assert!(apps::read_head(&mut stream).unwrap().starts_with("HTTP/1.1 101 "));

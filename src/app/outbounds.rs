@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use wsray_config::{Diagnostic, DomainStrategy, Policy};
+use wsray_config::{Diagnostic, DomainStrategy, OutboundProtocol, Policy};
 
 use super::build_outbound;
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     outbound::{Hop, Outbound, TargetLookup},
     relay::IdleTimeouts,
     stream::Pool,
-    transport::{Dialer, Through},
+    transport::{Dialer, Permitted, Through},
 };
 
 /// What all outbounds share.
@@ -65,7 +65,12 @@ impl Ways<'_> {
         let strategy = dial.target_strategy;
         let target = (strategy != DomainStrategy::AsIs)
             .then(|| TargetLookup { names: Arc::clone(&self.names), strategy });
+        let permitted = match &config.protocol {
+            OutboundProtocol::Freedom(freedom) => Permitted::by(&freedom.final_rules),
+            _ => Permitted::default(),
+        };
         let dialer = Dialer {
+            permitted,
             names: Arc::clone(&self.names),
             strategy: dial.domain_strategy,
             options: Arc::new(dial.socket.clone()),

@@ -67,6 +67,12 @@ pub enum ConnectError {
         /// Why.
         source: io::Error,
     },
+    /// The outbound's rules refuse the address.
+    #[error("{address} is closed to targets (settings.finalRules)")]
+    NotPermitted {
+        /// The address.
+        address: IpAddr,
+    },
     /// An option that decides the way of packets was refused.
     #[error(transparent)]
     Option(#[from] OptionError),

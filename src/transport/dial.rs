@@ -15,7 +15,7 @@ use wsray_config::{DomainStrategy, Families, Family, HappyEyeballs, Otherwise, S
 use wsray_vmess::{Address, Target};
 
 use super::{
-    ConnectError, Socket,
+    ConnectError, Permitted, Socket,
     options::{Purpose, direct, stream_socket, tune},
 };
 use crate::names::Names;
@@ -35,6 +35,8 @@ pub struct Dialer {
     pub happy_eyeballs: HappyEyeballs,
     /// The outbound that streams go through; `None`: none.
     pub through: Option<Arc<dyn Through>>,
+    /// Which addresses may be connected to.
+    pub permitted: Permitted,
 }
 
 /// Another outbound, which lies above this layer.
@@ -99,6 +101,12 @@ impl Dialer {
             Address::Ip(ip) => vec![*ip],
             Address::Domain(domain) => self.lookup(domain.as_str()).await?,
         };
+        let (permitted, closed): (Vec<_>, Vec<_>) =
+            found.into_iter().partition(|ip| self.permitted.allows(*ip));
+        if let ([], [address, ..]) = (&permitted[..], &closed[..]) {
+            return Err(ConnectError::NotPermitted { address: *address });
+        }
+        let found = permitted;
         let reachable = |ip: &IpAddr| self.send_through.is_none_or(|source| source.is_ipv4() == ip.is_ipv4());
         let reached: Vec<_> =
             found.iter().filter(|ip| reachable(ip)).map(|&ip| SocketAddr::new(ip, target.port)).collect();

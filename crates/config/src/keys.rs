@@ -296,12 +296,23 @@ pub(crate) const FREEDOM: &[Key] = &[
     key("domainStrategy", Read),
     key("targetStrategy", Read),
     key("redirect", Read),
+    key("finalRules", Read),
+    key("ipsBlocked", Refused("write \"finalRules\": [{ \"action\": \"block\", \"ip\": [...] }]")),
     key("userLevel", Read),
     key("timeout", NoEffect("write \"connIdle\" in \"policy\"")),
     key("fragment", Refused(REMOVE_OR_OTHER)),
     key("noises", Refused(REMOVE_OR_OTHER)),
     key("proxyProtocol", Refused(REMOVE_OR_OTHER)),
     key("protocolReplacement", Refused(REMOVE_OR_OTHER)),
+];
+
+/// An element of freedom's `finalRules`.
+pub(crate) const FINAL_RULE: &[Key] = &[
+    key("action", Read),
+    key("ip", Read),
+    key("network", Refused("remove it: a rule holds for streams and packets")),
+    key("port", Refused("remove it, or write a rule on \"port\" in \"routing\"")),
+    key("blockDelay", Refused("remove it: who is refused is told at once")),
 ];
 
 /// `settings` of a blackhole outbound.

@@ -37,7 +37,7 @@ pub use dial::{
 pub use dns::{Cache, Dns, Host, HostTarget, NameServer, NameServerAddress, NameServerFallback, Way};
 pub use format::Format;
 pub use model::{
-    Account, Blackhole, Config, DokodemoInbound, Freedom, HttpInbound, Inbound, InboundProtocol, Level,
+    Account, Blackhole, Config, DokodemoInbound, FinalAction, FinalRule, Freedom, HttpInbound, Inbound, InboundProtocol, Level,
     Listen, ListenAt, Log, LogTarget, Mux, MuxPackets, Networks, Outbound, OutboundProtocol, PacketEncoding,
     Padding, Policy, Ports, ProxyKind, ProxyOutbound, ProxyServer, Redirect, SocksInbound, SocksUdp,
     Timeouts, Udp443, UnixAddress, VmessInbound, VmessOutUser, VmessOutbound, VmessServer, VmessUser,

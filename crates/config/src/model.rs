@@ -522,8 +522,28 @@ pub struct ProxyServer {
 pub struct Freedom {
     /// Where every session goes instead of its own target.
     pub redirect: Option<Redirect>,
+    /// `finalRules`: which addresses may be connected to; the first that holds decides, and without one they may.
+    pub final_rules: Vec<FinalRule>,
     /// `userLevel`: the level in [`Policy`].
     pub level: u32,
+}
+
+/// An element of freedom's `finalRules`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FinalRule {
+    /// What becomes of a connection.
+    pub action: FinalAction,
+    /// For which addresses, in every form; `None`: for all.
+    pub addresses: Option<wsray_route::IpSet>,
+}
+
+/// What a [`FinalRule`] does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FinalAction {
+    /// It is made.
+    Allow,
+    /// It is refused.
+    Block,
 }
 
 /// The `redirect` of freedom, `host:port` in which either half may be missing.

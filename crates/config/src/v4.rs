@@ -6,6 +6,7 @@
 mod dial;
 pub(crate) mod dns;
 mod dokodemo;
+mod final_rules;
 mod front;
 mod inbound;
 mod outbound;

@@ -6,6 +6,7 @@ use wsray_vmess::SecurityChoice;
 
 use super::{
     dial,
+    final_rules::final_rules,
     inbound::{alter_id, level},
     proxy, stream, values,
 };
@@ -286,10 +287,12 @@ fn freedom(outbound: &Object<'_>) -> Parsed<(Freedom, DomainStrategy)> {
     let strategies = ["targetStrategy", "domainStrategy"]
         .map(|key| settings.find(key).map_or(Ok(DomainStrategy::AsIs), |node| dial::strategy(&node)));
     let redirect = settings.find("redirect").map(|node| redirect(&node)).transpose();
+    let final_rules = final_rules(&settings);
     let level = level(&settings, "userLevel");
     let strategies = strategies.into_iter().collect::<Parsed<Vec<_>>>()?;
     let strategy = strategies.into_iter().find(|strategy| *strategy != DomainStrategy::AsIs);
-    Ok((Freedom { redirect: redirect?.flatten(), level: level? }, strategy.unwrap_or_default()))
+    let freedom = Freedom { redirect: redirect?.flatten(), final_rules: final_rules?, level: level? };
+    Ok((freedom, strategy.unwrap_or_default()))
 }
 
 /// `host:port`, `host:0` (the target's own port) or `:port` (the target's own host).
