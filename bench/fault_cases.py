@@ -437,15 +437,16 @@ def strangers(setting):
             made.sendall(wire.frame(wire.opening(ID, identity=identity)))
             time.sleep(0.2)
         for name, make in kinds.items():
-            held = []
-            for _ in range(count):
-                made = rig.upgraded()
-                made.sendall(wire.frame(make()))
-                held.append(made)
+            held, born, payloads = [], [], [make() for _ in range(count)]
+            for payload in payloads:
+                born.append(time.monotonic())
+                held.append(rig.upgraded())
+                held[-1].sendall(wire.frame(payload))
+            waiting = time.monotonic()
             ends = ends_of(held, 8 if change else 3)
             for made in held:
                 made.close()
-            seen[name] = ends
+            seen[name] = [(waiting + after - began if how else None, how, got) for began, (after, how, got) in zip(born, ends)]
     shapes = {name: {(how, got) for _, how, got in ends} for name, ends in seen.items()}
     times = {name: statistics.median(after if after is not None else 99.0 for after, _, _ in ends) for name, ends in seen.items()}
     first = shapes["16 random bytes"]

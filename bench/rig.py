@@ -66,9 +66,13 @@ class Rig:
     def __exit__(self, *_):
         for side in list(self.children):
             self.children.pop(side).stop()
+        for name in os.listdir(self.work):
+            if name.startswith(f"{os.getpid()}-"):
+                os.remove(os.path.join(self.work, name))
 
     def path(self, name):
-        return os.path.join(self.work, name)
+        # Two runs at a time must not share files: wsray reloads when its own changes.
+        return os.path.join(self.work, f"{os.getpid()}-{name}")
 
     @property
     def server(self):
