@@ -37,10 +37,11 @@ pub use dial::{
 pub use dns::{Cache, Dns, Host, HostTarget, NameServer, NameServerAddress, NameServerFallback, Way};
 pub use format::Format;
 pub use model::{
-    Account, Blackhole, Config, DokodemoInbound, FinalAction, FinalRule, Freedom, HttpInbound, Inbound, InboundProtocol, Level,
-    Listen, ListenAt, Log, LogTarget, Mux, MuxPackets, Networks, Outbound, OutboundProtocol, PacketEncoding,
-    Padding, Policy, Ports, ProxyKind, ProxyOutbound, ProxyServer, Redirect, SocksInbound, SocksUdp,
-    Timeouts, Udp443, UnixAddress, VmessInbound, VmessOutUser, VmessOutbound, VmessServer, VmessUser,
+    Account, Blackhole, Config, DokodemoInbound, FinalAction, FinalRule, Freedom, HttpInbound, Inbound,
+    InboundProtocol, Level, Listen, ListenAt, Log, LogTarget, Mux, MuxPackets, Networks, Outbound,
+    OutboundProtocol, PacketEncoding, Padding, Policy, Ports, ProxyKind, ProxyOutbound, ProxyServer,
+    Redirect, SocksInbound, SocksUdp, Timeouts, Udp443, UnixAddress, VmessInbound, VmessOutUser,
+    VmessOutbound, VmessServer, VmessUser,
 };
 pub use nearest::nearest;
 pub use routing::{Condition, IpGroup, Placed, Routing, Rule, Sniffing};
