@@ -244,6 +244,11 @@ impl Node {
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
+    /// How many files it has open.
+    pub fn open_files(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+    }
+
     /// `TERM` or `INT`, say.
     pub fn signal(&self, signal: &str) {
         let command = format!("kill -{signal} {}", self.child.id());
