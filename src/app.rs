@@ -1,5 +1,6 @@
 //! From a configuration to a running program.
 
+mod browser;
 mod listening;
 mod names;
 mod outbounds;
@@ -22,8 +23,8 @@ use std::{
 use outbounds::{Way, Ways};
 use tokio::sync::watch;
 use wsray_config::{
-    ClientStream, Config, Diagnostic, Fallback, FallbackSite, ForwardedTrust, Heartbeat, InboundProtocol,
-    Mux, MuxPackets, OutboundProtocol, PacketEncoding, ProxyProtocol, ServerStream, Transparent,
+    ClientStream, ClientWs, Config, Diagnostic, Fallback, FallbackSite, ForwardedTrust, Heartbeat,
+    InboundProtocol, MuxPackets, OutboundProtocol, PacketEncoding, ProxyProtocol, ServerStream, Transparent,
 };
 use wsray_route::IpSet;
 use wsray_vmess::{Address, CmdKey, Replay, Target, Users};
@@ -33,6 +34,7 @@ use wsray_ws::{
 };
 
 use crate::{
+    browser::Hub,
     dispatch::{Dispatcher, Questions},
     inbound::{
         Common, Inbound,
@@ -62,6 +64,7 @@ use crate::{
 #[derive(Debug)]
 pub struct App {
     inbounds: Vec<(wsray_config::Listen, Arc<Inbound>)>,
+    browser: Option<browser::Wanted>,
     dispatcher: Arc<Dispatcher>,
 }
 
@@ -72,6 +75,7 @@ pub struct Lasting {
     /// One for all inbounds: what was recorded at one passes at no other.
     replay: Arc<Mutex<Replay>>,
     last_id: Arc<AtomicU64>,
+    browser: browser::LastingService,
 }
 
 impl Lasting {
@@ -81,6 +85,7 @@ impl Lasting {
             pool: Pool::new(),
             replay: Arc::new(Mutex::new(Replay::starting_at(unix_seconds()))),
             last_id: Arc::default(),
+            browser: browser::LastingService::default(),
         }
     }
 }
@@ -109,7 +114,10 @@ impl App {
         let names =
             names::build_names(config.dns.as_ref(), &mut files).map_err(|refused| wrong.extend(refused));
         let names = Arc::new(names.unwrap_or_default());
-        let ways = Ways { names: Arc::clone(&names), policy: &config.policy, pool: Arc::clone(&pool), log };
+        let browser = config.browser.as_ref().map(|service| lasting.browser.get(service, &pool, log));
+        let hub = browser.as_ref().map(|browser| Arc::clone(browser.hub()));
+        let ways =
+            Ways { names: Arc::clone(&names), policy: &config.policy, hub, pool: Arc::clone(&pool), log };
         let outbounds = ways.build(&config.outbounds, &mut wrong);
         let router =
             routing::build_router(&config.routing, &mut files).map_err(|refused| wrong.extend(refused));
@@ -130,12 +138,17 @@ impl App {
             Ok((inbound.listen.clone(), Arc::new(built)))
         });
         let inbounds = keep(inbounds, &mut wrong);
-        if wrong.is_empty() { Ok(Self { inbounds, dispatcher }) } else { Err(wrong) }
+        if wrong.is_empty() { Ok(Self { inbounds, browser, dispatcher }) } else { Err(wrong) }
     }
 
     /// The inbounds, in the configuration's order.
     pub fn inbounds(&self) -> impl ExactSizeIterator<Item = &Arc<Inbound>> {
         self.inbounds.iter().map(|(_, inbound)| inbound)
+    }
+
+    /// The page that a person has to open in a browser, if a browser makes connections.
+    pub fn browser_page(&self) -> Option<&str> {
+        self.browser.as_ref().map(browser::Wanted::page)
     }
 
     /// The outbounds, in the configuration's order.
@@ -289,13 +302,11 @@ fn build_outbound(
     way: &Way,
     pool: &Arc<Pool>,
 ) -> Result<Outbound, Diagnostic> {
-    let Way { dialer, through, target } = way;
+    let Way { dialer, through, target, hub } = way;
     let kind = match &config.protocol {
         OutboundProtocol::Vmess(vmess) => {
-            let servers = vmess
-                .servers
-                .iter()
-                .map(|server| build_server(server, &vmess.stream, dialer, pool, vmess.mux));
+            let servers = vmess.servers.iter();
+            let servers = servers.map(|server| build_server(server, vmess, dialer, pool, hub.as_ref()));
             OutboundKind::Vmess(VmessOutbound {
                 servers: servers.collect::<Result<_, _>>()?,
                 next: AtomicUsize::new(0),
@@ -342,29 +353,32 @@ fn tell_refused_options(config: &Config, log: &Log) {
 
 fn build_server(
     server: &wsray_config::VmessServer,
-    stream: &ClientStream,
+    outbound: &wsray_config::VmessOutbound,
     dialer: &Dialer,
     pool: &Arc<Pool>,
-    mux: Mux,
+    hub: Option<&Arc<Hub>>,
 ) -> Result<VmessServer, Diagnostic> {
     let users = server.users.iter().map(|user| VmessUser {
         cmd_key: CmdKey::new(&user.id),
         security: user.security,
         authenticated_length: user.authenticated_length,
         end_mark: if user.no_end_mark { EndMark::Omitted } else { EndMark::Sent },
-        mux: mux.sessions.map(mux::Client::new),
-        packets: match mux.packets {
+        mux: outbound.mux.sessions.map(mux::Client::new),
+        packets: match outbound.mux.packets {
             MuxPackets::AsStreams => Packets::AsStreams,
             MuxPackets::Separate => Packets::Separate,
             MuxPackets::Xudp(most) => Packets::Xudp(mux::Client::new(most.get())),
         },
-        udp_443: mux.udp_443,
+        udp_443: outbound.mux.udp_443,
     });
+    let stream = &outbound.stream;
     let connector = build_connector((&server.address, server.port), stream, dialer, pool)?;
-    let preconnect = stream.ws.as_ref().and_then(|ws| ws.preconnect);
+    let browser = hub.and_then(|hub| browser::dialer(server, stream, hub));
+    let preconnect = stream.ws.as_ref().and_then(|ws| ws.preconnect).filter(|_| browser.is_none());
     Ok(VmessServer {
         ready: preconnect.map(|settings| Ready::new(connector.clone(), settings)),
         connector,
+        browser,
         users: users.collect(),
         habits: Arc::default(),
     })
@@ -396,13 +410,7 @@ fn build_connector(
             name: server_name(tls, address)?,
         })
     });
-    let scheme = if stream.tls.is_some() { Scheme::Wss } else { Scheme::Ws };
-    let ws = stream.ws.as_ref().map(|ws| ClientOptions {
-        path: ws.path.clone(),
-        host: host(&ws.headers, address, port, scheme),
-        headers: ws.headers.clone(),
-        early_data: ws.early_data.clone(),
-    });
+    let ws = stream.ws.as_ref().map(|ws| client_options(ws, address, port, scheme(stream)));
     Ok(Connector {
         server: Target { address: address.clone(), port: port.get() },
         dialer: dialer.clone(),
@@ -411,6 +419,19 @@ fn build_connector(
         heartbeat: stream.ws.as_ref().map_or(Heartbeat::Off, |ws| ws.heartbeat),
         pool: Arc::clone(pool),
     })
+}
+
+fn scheme(stream: &ClientStream) -> Scheme {
+    if stream.tls.is_some() { Scheme::Wss } else { Scheme::Ws }
+}
+
+fn client_options(ws: &ClientWs, address: &Address, port: NonZeroU16, scheme: Scheme) -> ClientOptions {
+    ClientOptions {
+        path: ws.path.clone(),
+        host: host(&ws.headers, address, port, scheme),
+        headers: ws.headers.clone(),
+        early_data: ws.early_data.clone(),
+    }
 }
 
 fn host(headers: &wsray_ws::Headers, address: &Address, port: NonZeroU16, scheme: Scheme) -> String {

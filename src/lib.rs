@@ -9,6 +9,7 @@
 //! ```
 
 pub mod app;
+pub mod browser;
 pub mod cause;
 pub mod cli;
 pub mod demo;

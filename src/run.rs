@@ -156,6 +156,12 @@ fn run_configuration(run: &Run, environment: &Environment) -> Exit {
         match Service::start(run, environment, loaded, &app, lasting, log.clone()) {
             Ok(service) => {
                 log.warning(None, "app", format_args!("wsray {} started", env!("CARGO_PKG_VERSION")));
+                if let Some(page) = app.browser_page() {
+                    let what = format_args!(
+                        "open {page} in a browser and keep that tab open: it makes the connections"
+                    );
+                    log.warning(None, "browser", what);
+                }
                 service.serve(signals).await;
                 Exit::Done
             }

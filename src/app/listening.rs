@@ -28,7 +28,7 @@ pub(super) fn open(
     }
 }
 
-fn cannot_listen(
+pub(super) fn cannot_listen(
     place: &Place,
     address: SocketAddr,
     options: &SocketOptions,

@@ -6,6 +6,7 @@ use wsray_config::{Diagnostic, DomainStrategy, OutboundProtocol, Policy};
 
 use super::build_outbound;
 use crate::{
+    browser::Hub,
     names::Names,
     observe::Log,
     outbound::{Hop, Outbound, TargetLookup},
@@ -18,6 +19,8 @@ use crate::{
 pub(super) struct Ways<'a> {
     pub(super) names: Arc<Names>,
     pub(super) policy: &'a Policy,
+    /// The browsers, if there is a service for them.
+    pub(super) hub: Option<Arc<Hub>>,
     pub(super) pool: Arc<Pool>,
     pub(super) log: &'a Log,
 }
@@ -30,6 +33,8 @@ pub(super) struct Way {
     pub(super) through: Option<Arc<Outbound>>,
     /// How targets become addresses before it gets them.
     pub(super) target: Option<TargetLookup>,
+    /// The browsers that may connect in its place.
+    pub(super) hub: Option<Arc<Hub>>,
 }
 
 impl Ways<'_> {
@@ -78,7 +83,7 @@ impl Ways<'_> {
             happy_eyeballs: dial.happy_eyeballs,
             through: through.clone().map(|outbound| self.hop(outbound)),
         };
-        Way { dialer, through, target }
+        Way { dialer, through, target, hub: self.hub.clone() }
     }
 
     fn hop(&self, outbound: Arc<Outbound>) -> Arc<dyn Through> {

@@ -16,7 +16,7 @@ use tokio::{
 use wsray_config::{Diagnostic, Listen, ListenAt, Networks, SocketOptions, UnixAddress};
 use wsray_vmess::UserId;
 
-use super::{App, Lasting, listening};
+use super::{App, Lasting, browser, listening};
 use crate::{
     inbound::{Connections, Inbound, Listener, SocketFile, serve},
     stream::Pool,
@@ -26,6 +26,8 @@ use crate::{
 #[derive(Debug)]
 pub struct Running {
     places: HashMap<ListenOn, Served>,
+    /// The page for browsers that make connections.
+    browser: Option<browser::Served>,
     /// One a listener; one whose listener was closed runs until its connections have ended.
     tasks: JoinSet<()>,
     /// Every inbound that may still have sessions.
@@ -120,6 +122,7 @@ impl Running {
     pub fn new(lasting: &Lasting, handed_over: Vec<Listener>) -> Self {
         Self {
             places: HashMap::new(),
+            browser: None,
             tasks: JoinSet::new(),
             inbounds: Vec::new(),
             connections: Connections::default(),
@@ -146,6 +149,9 @@ impl Running {
                 wanted.insert(on, Arc::clone(inbound));
             }
         }
+        let page = app.browser.as_ref().and_then(|browser| {
+            browser.open(self.browser.as_ref()).map_err(|diagnostic| wrong.push(diagnostic)).ok()?
+        });
         if !wrong.is_empty() {
             self.handed_over.extend(fresh.into_iter().filter_map(|(_, opened)| opened.give_back()));
             return Err(wrong);
@@ -163,6 +169,14 @@ impl Running {
             let Some(inbound) = wanted.remove(&on) else { continue };
             changes.opened.push(opened.listener.to_string());
             self.serve(on, opened, inbound);
+        }
+        match (&app.browser, page) {
+            (Some(browser), Some(listener)) => {
+                changes.opened.push(listener.to_string());
+                self.browser = Some(browser.serve(listener));
+            }
+            (Some(_), None) => {}
+            (None, _) => self.browser = None,
         }
         changes.removed_users = self.take_over(app);
         Ok(changes)

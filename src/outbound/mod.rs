@@ -14,6 +14,7 @@ use wsray_config::{DomainStrategy, Otherwise};
 use wsray_vmess::{Address, Target};
 
 use crate::{
+    browser::BrowserError,
     names::Names,
     relay::FirstPayload,
     session::{Mapping, Session},
@@ -101,8 +102,8 @@ pub struct Connected {
 /// How a server was reached.
 #[derive(Clone, Copy, Debug)]
 pub struct How {
-    /// The version, if there is TLS.
-    pub tls: Option<rustls::ProtocolVersion>,
+    /// Who connected.
+    pub by: By,
     /// Whether there is WebSocket.
     pub ws: bool,
     /// How many bytes went as early data.
@@ -111,12 +112,22 @@ pub struct How {
     pub ready: bool,
 }
 
+/// Who connected to a server.
+#[derive(Clone, Copy, Debug)]
+pub enum By {
+    /// We, with this version of TLS, if any.
+    Wsray(Option<rustls::ProtocolVersion>),
+    /// A browser.
+    Browser,
+}
+
 impl std::fmt::Display for How {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.tls {
-            Some(rustls::ProtocolVersion::TLSv1_3) => f.write_str("TLS 1.3")?,
-            Some(_) => f.write_str("TLS 1.2")?,
-            None => f.write_str("no TLS")?,
+        match self.by {
+            By::Wsray(Some(rustls::ProtocolVersion::TLSv1_3)) => f.write_str("TLS 1.3")?,
+            By::Wsray(Some(_)) => f.write_str("TLS 1.2")?,
+            By::Wsray(None) => f.write_str("no TLS")?,
+            By::Browser => f.write_str("by a browser")?,
         }
         match (self.ws, self.early_data) {
             (false, _) => Ok(()),
@@ -161,6 +172,9 @@ pub enum OutboundError {
         "UDP to port 443 (QUIC) is refused here: write \"xudpProxyUDP443\": \"allow\" (or \"skip\") in mux to carry it"
     )]
     Quic,
+    /// No browser made the connection.
+    #[error(transparent)]
+    Browser(#[from] BrowserError),
     /// The outbound is a blackhole.
     #[error("blackhole")]
     Blackhole,

@@ -19,13 +19,14 @@ use wsray_vmess::{
     seal_request,
 };
 
-use super::{ATTEMPTS, Connected, How, OutboundError, first_payload, wait};
+use super::{ATTEMPTS, By, Connected, How, OutboundError, first_payload, wait};
 use crate::{
+    browser::BrowserDialer,
     mux::{self, MuxStream, Place, Sharing, Wanted},
     relay::FirstPayload,
     session::{Mapping, Reach, Session, Source},
     stream::{Endpoint, Layout, PacketAddr, Read},
-    transport::{Channel, ConnectError, Connector, HANDSHAKE_TIMEOUT, Ready},
+    transport::{Channel, Connector, HANDSHAKE_TIMEOUT, Ready},
     vmess::{EndMark, ServerHabits, VmessStream, unix_seconds},
 };
 
@@ -43,6 +44,8 @@ pub struct VmessOutbound {
 pub struct VmessServer {
     /// The way to it.
     pub connector: Connector,
+    /// The browser that makes connections in place of `connector`, if one does.
+    pub browser: Option<BrowserDialer>,
     /// Taken in turn; at least one.
     pub users: Vec<VmessUser>,
     /// Connections to it that are made before they are needed.
@@ -139,6 +142,9 @@ impl VmessServer {
         first: &mut Option<Said>,
     ) -> Result<Connected, OutboundError> {
         let target = session.target.clone();
+        if let Some(browser) = &self.browser {
+            browser.refuse_loop(&target)?;
+        }
         let ready = self.ready.as_ref().filter(|_| session.network == Network::Tcp);
         if let Some(channel) = ready.and_then(Ready::take) {
             let request = user.request(Command::Tcp(target.clone()));
@@ -172,20 +178,23 @@ impl VmessServer {
             }
             Ok(())
         };
-        let (channel, ()) = tokio::try_join!(self.dial(deadline), said)?;
-        let mut channel = channel;
-        if request.command == Command::Mux {
-            channel.socket().share();
-        }
+        let (dialled, ()) = tokio::try_join!(self.dial(deadline), said)?;
         let said = first.get_or_insert(Said::NOTHING);
         let mut opening = user.open(&request, unix_seconds()).map_err(crypto)?;
         said.seal_onto(&mut sealer, &mut opening)?;
-        let early = if self.connector.sends_early_data() {
-            self.connector.upgrade(&mut channel, &opening, deadline).await?
-        } else {
-            0
+        let (mut channel, early) = match dialled {
+            Dialled::Whole(channel) => (channel, 0),
+            Dialled::BeforeUpgrade(mut channel) => {
+                let early = self.connector.upgrade(&mut channel, &opening, deadline).await?;
+                (channel, early)
+            }
+            Dialled::Tab(browser) => Box::pin(browser.dial(&opening)).await?,
         };
-        let how = How { tls: channel.tls_version(), ws: channel.is_ws(), early_data: early, ready: false };
+        if request.command == Command::Mux {
+            channel.socket().share();
+        }
+        let by = if self.browser.is_some() { By::Browser } else { By::Wsray(channel.tls_version()) };
+        let how = How { by, ws: channel.is_ws(), early_data: early, ready: false };
         channel.queue(&opening[early..]).map_err(OutboundError::Inbound)?;
         let stream = VmessStream::client(channel, &request, sealer, user.end_mark, Arc::clone(&self.habits))
             .map_err(crypto)?;
@@ -276,18 +285,37 @@ impl VmessServer {
     }
 
     /// Connects as far as is possible without knowing what will be sent.
-    async fn dial(&self, deadline: Instant) -> Result<Channel, OutboundError> {
-        let mut channel = self.connector.open(deadline).await?;
-        if !self.connector.sends_early_data() {
-            self.connector.upgrade(&mut channel, &[], deadline).await?;
+    async fn dial(&self, deadline: Instant) -> Result<Dialled<'_>, OutboundError> {
+        if let Some(browser) = &self.browser {
+            if browser.sends_early_data() {
+                Box::pin(browser.wait_for_tab()).await?;
+                return Ok(Dialled::Tab(browser));
+            }
+            let (channel, _) = Box::pin(browser.dial(&[])).await?;
+            return Ok(Dialled::Whole(channel));
         }
-        Ok::<_, ConnectError>(channel).map_err(Into::into)
+        let mut channel = self.connector.open(deadline).await?;
+        if self.connector.sends_early_data() {
+            return Ok(Dialled::BeforeUpgrade(channel));
+        }
+        self.connector.upgrade(&mut channel, &[], deadline).await?;
+        Ok(Dialled::Whole(channel))
     }
 }
 
 /// Packets in the session have addresses in front of them.
 fn in_packet_addr(connected: Connected) -> Connected {
     Connected { endpoint: Box::new(PacketAddr::new(connected.endpoint)), ..connected }
+}
+
+/// How far a dial gets before it is known what will be sent.
+enum Dialled<'a> {
+    /// To its end: there is no early data.
+    Whole(Channel),
+    /// The request of the upgrade will hold early data.
+    BeforeUpgrade(Channel),
+    /// So will the browser's, which makes TCP, TLS and the upgrade in one.
+    Tab(&'a BrowserDialer),
 }
 
 impl VmessUser {

@@ -22,7 +22,7 @@ use wsray_ws::{Control, Decoder, PingQueue, Role};
 pub use handshake::HandshakeError;
 
 use super::{
-    Socket,
+    Socket, ThroughTab,
     heartbeat::{Beat, Heartbeat, Link},
     tls::Tls,
 };
@@ -64,6 +64,8 @@ struct Ws {
     decoder: Decoder,
     ticked: Instant,
     heartbeat: Heartbeat,
+    /// The peer is behind a browser tab.
+    tab: Option<Box<ThroughTab>>,
 }
 
 /// How far we are with closing.
@@ -157,7 +159,7 @@ impl Channel {
         let decoder = Decoder::new(role, wsray_ws::Limits::default());
         let now = Instant::now();
         let heartbeat = Heartbeat::new(wsray_config::Heartbeat::Off, now);
-        self.ws = Some(Ws { role, decoder, ticked: now, heartbeat });
+        self.ws = Some(Ws { role, decoder, ticked: now, heartbeat, tab: None });
         self.ahead = snug(ahead);
         self.unread_stream(early);
     }
@@ -166,6 +168,13 @@ impl Channel {
     pub fn keep_alive(&mut self, wanted: wsray_config::Heartbeat) {
         if let Some(ws) = &mut self.ws {
             ws.heartbeat = Heartbeat::new(wanted, Instant::now());
+        }
+    }
+
+    /// Frames are spoken, and from here on the peer is the one that the tab at the other end passes them to.
+    pub fn through(&mut self, tab: ThroughTab) {
+        if let Some(ws) = &mut self.ws {
+            ws.tab = Some(Box::new(tab));
         }
     }
 
@@ -290,6 +299,9 @@ impl Channel {
     pub fn send(&mut self, mut batch: Batch) -> Result<(), Cut> {
         debug_assert!(self.outgoing.is_none() && self.control.is_empty());
         if let Some(ws) = &mut self.ws {
+            if let Some(tab) = &mut ws.tab {
+                tab.sent(batch.len());
+            }
             let (bytes, ranges) = batch.parts();
             for range in ranges {
                 *range = wsray_ws::seal(bytes, range.clone(), mask_key(ws.role));
@@ -313,10 +325,13 @@ impl Channel {
     /// When TLS cannot send any more.
     pub fn queue(&mut self, stream: &[u8]) -> Result<(), Cut> {
         for piece in stream.chunks(FRAME) {
-            let Some(ws) = &self.ws else {
+            let Some(ws) = &mut self.ws else {
                 self.queue_wire(piece)?;
                 continue;
             };
+            if let Some(tab) = &mut ws.tab {
+                tab.sent(piece.len());
+            }
             let start = wsray_ws::MAX_HEADER_BYTES;
             let mut frame = vec![0; start];
             frame.extend_from_slice(piece);
@@ -336,7 +351,7 @@ impl Channel {
         Ok(())
     }
 
-    /// Ready when all that was given has gone to the socket.
+    /// Ready when all that was given has gone to the socket, and a tab behind it may be sent more.
     ///
     /// # Errors
     /// When the socket fails.
@@ -354,7 +369,10 @@ impl Channel {
             self.socket.shutdown_write();
             self.goodbye = Goodbye::Sent;
         }
-        Poll::Ready(Ok(()))
+        match self.ws.as_ref().and_then(|ws| ws.tab.as_ref()) {
+            Some(tab) if self.goodbye == Goodbye::NotSaid => tab.poll_room(cx).map(Ok),
+            _ => Poll::Ready(Ok(())),
+        }
     }
 
     /// Queues a close frame with `code` (WebSocket) and a close_notify (TLS); a FIN follows when they are flushed.

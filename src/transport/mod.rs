@@ -1,6 +1,7 @@
 //! Getting a byte stream: TCP, PROXY protocol, TLS, WebSocket.
 
 mod accept;
+mod browser;
 mod certificates;
 mod channel;
 mod connect;
@@ -19,6 +20,7 @@ mod tunnel;
 pub use accept::{
     AcceptError, Accepted, Acceptor, Arrived, Judged, Rejected, Senders, Upgrade, Visitor, Visitors, Who,
 };
+pub use browser::{Credit, ThroughTab};
 pub use certificates::{client_config, server_config, server_name};
 pub use channel::{CLOSE_LINGER, Channel, ChannelEnd, HandshakeError, Incoming};
 pub use connect::{ConnectError, Connector, HANDSHAKE_TIMEOUT, TlsDial};

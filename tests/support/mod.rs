@@ -12,6 +12,7 @@
 pub mod apps;
 pub mod cdn;
 pub mod certificate;
+pub mod chromium;
 pub mod config;
 pub mod delay;
 pub mod dns;

@@ -260,6 +260,11 @@ impl Node {
         within(limit, || self.child.try_wait().unwrap())
     }
 
+    /// Its process number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }

@@ -71,7 +71,7 @@ pub(crate) const DOCUMENT: &[Key] = &[
     key("observatory", Without(NOTHING_TO_DO)),
     key("burstObservatory", Without(NOTHING_TO_DO)),
     key("multiObservatory", Without(NOTHING_TO_DO)),
-    key("browserForwarder", Without("no outbound can use \"useBrowserForwarding\" yet")),
+    key("browserForwarder", Read),
     key("reverse", Refused(REMOVE_OR_OTHER)),
     key("fakedns", Refused(REMOVE_OR_OTHER)),
     key("services", Refused(REMOVE_OR_OTHER)),
@@ -91,6 +91,9 @@ pub(crate) const DOCUMENT: &[Key] = &[
         Misplaced("move it into \"wsSettings\" in \"streamSettings\" of an inbound or outbound"),
     ),
 ];
+
+/// `browserForwarder`
+pub(crate) const BROWSER: &[Key] = &[key("listenAddr", Read), key("listenPort", Read)];
 
 /// `log`
 pub(crate) const LOG: &[Key] = &[

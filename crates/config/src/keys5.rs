@@ -26,7 +26,7 @@ pub(crate) const DOCUMENT: &[Key] = &[
     key("api", OtherDialect("remove it")),
     key("reverse", OtherDialect("remove it")),
     key("fakedns", OtherDialect("remove it")),
-    key("browserForwarder", OtherDialect("remove it")),
+    key("browserForwarder", OtherDialect("write \"services\": { \"browser\": { ... } }")),
     key("observatory", OtherDialect("remove it")),
     key("inbound", OtherDialect("write it into \"inbounds\": [ ... ]")),
     key("outbound", OtherDialect("write it into \"outbounds\": [ ... ]")),
@@ -166,11 +166,14 @@ pub(crate) const BALANCER: &[Key] = &[
 /// `networks` of a rule.
 pub(crate) const NETWORKS: &[Key] = &[key("network", Read)];
 
+/// `services.browser`
+pub(crate) const BROWSER: &[Key] = &[key("listenAddr", Read), key("listenPort", Read)];
+
 /// `services`
 pub(crate) const SERVICES: &[Key] = &[
     key("policy", Read),
     key("stats", Without(NOTHING_TO_DO)),
-    key("browser", Without("no outbound can use \"useBrowserForwarding\" yet")),
+    key("browser", Read),
     key("backgroundObservatory", Without(NOTHING_TO_DO)),
     key("burstObservatory", Without(NOTHING_TO_DO)),
     key("multiobservatory", Without(NOTHING_TO_DO)),

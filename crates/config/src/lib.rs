@@ -37,17 +37,17 @@ pub use dial::{
 pub use dns::{Cache, Dns, Host, HostTarget, NameServer, NameServerAddress, NameServerFallback, Way};
 pub use format::Format;
 pub use model::{
-    Account, Blackhole, Config, DokodemoInbound, FinalAction, FinalRule, Freedom, HttpInbound, Inbound,
-    InboundProtocol, Level, Listen, ListenAt, Log, LogTarget, Mux, MuxPackets, Networks, Outbound,
-    OutboundProtocol, PacketEncoding, Padding, Policy, Ports, ProxyKind, ProxyOutbound, ProxyServer,
-    Redirect, SocksInbound, SocksUdp, Timeouts, Udp443, UnixAddress, VmessInbound, VmessOutUser,
+    Account, Blackhole, BrowserService, Config, DokodemoInbound, FinalAction, FinalRule, Freedom,
+    HttpInbound, Inbound, InboundProtocol, Level, Listen, ListenAt, Log, LogTarget, Mux, MuxPackets,
+    Networks, Outbound, OutboundProtocol, PacketEncoding, Padding, Policy, Ports, ProxyKind, ProxyOutbound,
+    ProxyServer, Redirect, SocksInbound, SocksUdp, Timeouts, Udp443, UnixAddress, VmessInbound, VmessOutUser,
     VmessOutbound, VmessServer, VmessUser,
 };
 pub use nearest::nearest;
 pub use routing::{Condition, IpGroup, Placed, Routing, Rule, Sniffing};
 pub use stream::{
     CertificatePair, ClientStream, ClientTls, ClientWs, Fallback, FallbackSite, ForwardedTrust, Heartbeat,
-    Pem, PemSource, Preconnect, ProxyProtocol, Resumption, ServerStream, ServerTls, ServerWs,
+    NoHost, Pem, PemSource, Preconnect, ProxyProtocol, Resumption, ServerStream, ServerTls, ServerWs,
 };
 
 /// A configuration's text, or one of several.

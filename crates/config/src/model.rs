@@ -24,6 +24,8 @@ pub struct Config {
     pub dns: Option<Dns>,
     /// Timeouts by user level.
     pub policy: Policy,
+    /// Where browsers that make connections find their page; `None`: nowhere, and no outbound uses one.
+    pub browser: Option<BrowserService>,
     /// The file had no outbounds and only vmess inbounds: `outbounds` is one [`Freedom`] that it does not
     /// name.
     pub implicit_freedom: bool,
@@ -46,6 +48,17 @@ impl Config {
             PemSource::Inline(_) => None,
         })
     }
+}
+
+/// `browserForwarder`: the page that makes a browser's tab connect to servers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrowserService {
+    /// Where the port is written, for a complaint about binding.
+    pub place: Place,
+    /// The address; a warning was given if it is not this machine's alone.
+    pub address: IpAddr,
+    /// The port; 54321 by default.
+    pub port: NonZeroU16,
 }
 
 /// The `log` object. Without one, V2Ray writes errors from `warning` on to standard output and no access log

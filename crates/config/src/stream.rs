@@ -209,6 +209,31 @@ pub struct ClientWs {
     pub heartbeat: Heartbeat,
     /// Connections made before they are needed; `None` by default.
     pub preconnect: Option<Preconnect>,
-    /// Dial through a browser tab. Not supported yet, so always `false`.
-    pub browser_forwarding: bool,
+    /// Dial through a browser tab: where that is written.
+    pub browser_forwarding: Option<Place>,
+}
+
+/// `headers.Host` cannot stand in a URL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoHost;
+
+impl ClientStream {
+    /// The host in the URL that a browser is given: `headers.Host` without its port, else `serverName`, else the
+    /// address, as in Xray (XTLS/Xray-core `transport/internet/websocket/dialer.go`).
+    ///
+    /// # Errors
+    /// When `headers.Host` is no name and no address.
+    pub fn browser_host(&self, server: &Address) -> Result<Address, NoHost> {
+        if let Some(host) = self.ws.as_ref().and_then(|ws| ws.headers.find("Host")) {
+            let is_port = |port: &str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+            let name = match host.rsplit_once(':') {
+                Some((name, port)) if is_port(port) && (!name.contains(':') || name.ends_with(']')) => name,
+                _ => host,
+            };
+            let name = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+            return name.parse().map_err(|_| NoHost);
+        }
+        let name = self.tls.as_ref().and_then(|tls| tls.server_name.as_ref());
+        Ok(name.unwrap_or(server).clone())
+    }
 }

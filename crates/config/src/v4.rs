@@ -3,6 +3,7 @@
 //! Every function reads all parts of its object before it gives up on one, so that all errors are told at
 //! once.
 
+mod browser;
 mod dial;
 pub(crate) mod dns;
 mod dokodemo;
@@ -40,10 +41,18 @@ pub(crate) fn document(root: &Node<'_>) -> Parsed<Config> {
         return Err(root.expected("an object", "write { \"inbounds\": [...], \"outbounds\": [...] }"));
     }
     let document = root.object(root.either(keys::DOCUMENT, keys5::DOCUMENT))?;
-    let (log, policy) = match root.dialect {
-        Dialect::V4 => (settings::log(&document), settings::policy(&document)),
-        Dialect::V5 => (v5::log(&document), v5::policy(&document)),
+    let (log, policy, browser) = match root.dialect {
+        Dialect::V4 => {
+            (settings::log(&document), settings::policy(&document), document.find("browserForwarder"))
+        }
+        Dialect::V5 => {
+            let services = document.find("services").map(|node| node.object(keys5::SERVICES)).transpose();
+            let services = services.unwrap_or_default(); // A complaint about it has been made.
+            let browser = services.as_ref().and_then(|services| services.find("browser"));
+            (v5::log(&document), v5::policy(services.as_ref()), browser)
+        }
     };
+    let browser = browser::service(browser);
     let transport = document.find("transport").filter(|_| root.dialect == Dialect::V4);
     let transport = transport.map(|node| node.object(keys::TRANSPORT)).transpose();
     let transport = transport.unwrap_or_default(); // A complaint about it has been made.
@@ -60,7 +69,13 @@ pub(crate) fn document(root: &Node<'_>) -> Parsed<Config> {
         routing::Tags { inbounds: inbounds.as_deref().ok(), outbounds: outbounds.as_deref().ok(), questions };
     let routing = routing::routing(&document, &tags);
     let (inbounds, mut outbounds) = (inbounds?, outbounds?);
-    let unique = [unique_tags(root, &inbounds, &outbounds), unique_ports(root, &inbounds)];
+    let browser = browser?;
+    let unique = [
+        unique_tags(root, &inbounds, &outbounds),
+        unique_ports(root, &inbounds),
+        browser::own_port(root, browser.as_ref(), &inbounds),
+        browser::check(root, browser.as_ref(), &outbounds),
+    ];
     let implicit_freedom = implicit_freedom(root, &inbounds, &mut outbounds)?;
     if inbounds.is_empty() {
         root.warn(
@@ -77,6 +92,7 @@ pub(crate) fn document(root: &Node<'_>) -> Parsed<Config> {
         routing: routing?,
         dns: dns?,
         policy: policy?,
+        browser,
         implicit_freedom,
     })
 }

@@ -89,11 +89,11 @@ fn target(object: &Object<'_>) -> Parsed<LogTarget> {
     }
 }
 
-/// Reads `services`, of which `policy` is the only one with a meaning here.
-pub(crate) fn policy(document: &Object<'_>) -> Parsed<Policy> {
-    let Some(node) = document.find("services") else { return Ok(Policy::default()) };
-    let services = node.object(keys5::SERVICES)?;
-    let Some(node) = services.find("policy") else { return Ok(Policy::default()) };
+/// Reads the `policy` of `services`.
+pub(crate) fn policy(services: Option<&Object<'_>>) -> Parsed<Policy> {
+    let Some(node) = services.and_then(|services| services.find("policy")) else {
+        return Ok(Policy::default());
+    };
     let object = node.object(keys5::POLICY)?;
     let Some(levels) = object.find("level") else { return Ok(Policy::default()) };
     let mut read = BTreeMap::new();

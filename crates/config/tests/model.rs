@@ -231,7 +231,7 @@ fn a_flat_server_takes_uuid_or_id_or_users() {
 fn ws_defaults_are_the_root_path_and_nothing_else() {
     let ws = client(r#"{ "network": "ws" }"#).ws.unwrap();
     assert_eq!(ws.path.as_str(), "/");
-    assert!(ws.headers.iter().next().is_none() && ws.early_data.is_none() && !ws.browser_forwarding);
+    assert!(ws.headers.iter().next().is_none() && ws.early_data.is_none() && ws.browser_forwarding.is_none());
     let ws = server(r#"{ "network": "ws", "wsSettings": { "path": "" } }"#).ws.unwrap();
     assert_eq!(ws.path.as_str(), "/");
     assert_eq!(

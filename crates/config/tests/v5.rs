@@ -259,7 +259,7 @@ fn transports_and_securities_are_named_when_they_are_not_ours() {
         ),
         (
             r#"{ "transport": "ws", "transportSettings": { "useBrowserForwarding": true } }"#,
-            "browser forwarding",
+            "help: write \"services\": { \"browser\": { \"listenAddr\": \"127.0.0.1\", \"listenPort\": 8080 } }",
         ),
         (
             r#"{ "transportSettings": { "headerSettings": { "@type": "x" } } }"#,

@@ -85,16 +85,7 @@ impl ClientOptions {
     ///
     /// `key` is random, new for each request.
     pub fn request(&self, key: [u8; 16], early: &[u8]) -> (Vec<u8>, usize) {
-        let (early, carried) = self.encode_early(early);
-        let mut target = request_target(self.path.as_str());
-        let mut early_header = None;
-        match (&self.early_data, early) {
-            (Some(EarlyData { place: EarlyDataPlace::Path, .. }), Some(text)) => target.push_str(&text),
-            (Some(EarlyData { place: EarlyDataPlace::Header(name), .. }), Some(text)) => {
-                early_header = Some((name, text));
-            }
-            _ => {}
-        }
+        let Asked { target, early_header, carried } = self.asked(early);
         let early_as =
             |name: &str| early_header.as_ref().filter(|(own, _)| own.is(name)).map(|(_, text)| text.as_str());
         let host = early_as("Host").unwrap_or(&self.host);
@@ -129,6 +120,35 @@ impl ClientOptions {
         (head.into_bytes(), carried)
     }
 
+    /// What of a request a browser lets a page choose; the rest of the head is the browser's own.
+    ///
+    /// In the URL a query is part of the target. Early data of another header than `Sec-WebSocket-Protocol` is not
+    /// sent: there is no way to.
+    pub fn in_browser(&self, early: &[u8]) -> BrowserRequest {
+        let Asked { target, early_header, carried } = self.asked(early);
+        match early_header {
+            None => BrowserRequest { target, protocol: None, carried },
+            Some((name, text)) if name.is(XRAY_EARLY_DATA_HEADER) => {
+                BrowserRequest { target, protocol: Some(text), carried }
+            }
+            Some(_) => BrowserRequest { target, protocol: None, carried: 0 },
+        }
+    }
+
+    fn asked(&self, early: &[u8]) -> Asked<'_> {
+        let (early, carried) = self.encode_early(early);
+        let mut target = request_target(self.path.as_str());
+        let mut early_header = None;
+        match (&self.early_data, early) {
+            (Some(EarlyData { place: EarlyDataPlace::Path, .. }), Some(text)) => target.push_str(&text),
+            (Some(EarlyData { place: EarlyDataPlace::Header(name), .. }), Some(text)) => {
+                early_header = Some((name, text));
+            }
+            _ => {}
+        }
+        Asked { target, early_header, carried }
+    }
+
     /// The early data as text, if there is any to send, and how many bytes it stands for.
     fn encode_early(&self, early: &[u8]) -> (Option<String>, usize) {
         let Some(EarlyData { max_bytes, place }) = &self.early_data else { return (None, 0) };
@@ -142,6 +162,30 @@ impl ClientOptions {
             return (None, 0);
         }
         (Some(early_data::encode(&early[..carried])), carried)
+    }
+}
+
+/// A request in which early data has its place.
+struct Asked<'a> {
+    target: String,
+    early_header: Option<(&'a HeaderName, String)>,
+    carried: usize,
+}
+
+/// What of a request a browser lets a page choose.
+#[derive(Clone, PartialEq, Eq)]
+pub struct BrowserRequest {
+    /// Path and query, early data included: what follows the host in the URL.
+    pub target: String,
+    /// The one subprotocol to ask for, which is early data.
+    pub protocol: Option<String>,
+    /// How many bytes of early data the request carries.
+    pub carried: usize,
+}
+
+impl std::fmt::Debug for BrowserRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "BrowserRequest({} bytes of early data)", self.carried)
     }
 }
 

@@ -41,6 +41,11 @@ impl Request {
         &self.method
     }
 
+    /// The query that is asked for, without its question mark; empty when there is none.
+    pub fn query(&self) -> &str {
+        self.origin_form().split_once('?').map_or("", |(_, query)| query)
+    }
+
     /// The value of the first header of this name, letter case aside; `None` when it is no UTF-8 either.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.values(name).next().and_then(|value| std::str::from_utf8(value).ok())

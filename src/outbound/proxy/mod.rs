@@ -18,7 +18,7 @@ use wsray_vmess::{Address, Network, Target};
 use wsray_ws::{Headers, Step};
 
 use self::udp::AssociationEndpoint;
-use super::{ATTEMPTS, Connected, How, OutboundError, wait};
+use super::{ATTEMPTS, By, Connected, How, OutboundError, wait};
 use crate::{
     relay::FirstPayload,
     session::{Credentials, Session},
@@ -230,7 +230,7 @@ impl ProxyServer {
         let early = self.connector.upgrade(&mut channel, opening, deadline).await?;
         channel.queue(&opening[early..]).map_err(OutboundError::Inbound)?;
         let (tls, ws) = (channel.tls_version(), channel.is_ws());
-        let how = How { tls, ws, early_data: early, ready: false };
+        let how = How { by: By::Wsray(tls), ws, early_data: early, ready: false };
         Ok(Way { channel, ahead: Vec::new(), how })
     }
 }

@@ -6,6 +6,7 @@ use tokio::time::{Instant, timeout_at};
 use wsray_vmess::{ChunkSealer, Direction, Request};
 
 use super::{Said, VmessServer, VmessUser, crypto, first_layout};
+use crate::outbound::By;
 use crate::{
     outbound::{Connected, How, OutboundError, first_payload},
     relay::FirstPayload,
@@ -32,7 +33,8 @@ impl VmessServer {
             *first = Some(Said::new(read, &request.command));
         }
         let said = first.get_or_insert(Said::NOTHING);
-        let how = How { tls: channel.tls_version(), ws: channel.is_ws(), early_data: 0, ready: true };
+        let how =
+            How { by: By::Wsray(channel.tls_version()), ws: channel.is_ws(), early_data: 0, ready: true };
         let mut opening = user.open(request, unix_seconds()).map_err(crypto)?;
         said.seal_onto(&mut sealer, &mut opening)?;
         channel.queue(&opening).map_err(OutboundError::Inbound)?;

@@ -11,7 +11,7 @@ use wsray_ws::{Control, End, PingQueue, Role};
 use super::{Channel, ChannelEnd, Goodbye, Incoming, mask_key};
 use crate::{
     stream::{Batch, SMALL_BYTES},
-    transport::tls::Tls,
+    transport::{browser::end_behind_tab, tls::Tls},
 };
 
 impl Channel {
@@ -96,6 +96,7 @@ impl Channel {
                 let role = ws.role;
                 if let Some(end) = decoded.end {
                     self.end = Some(match end {
+                        End::Close(code) if ws.tab.is_some() => end_behind_tab(code),
                         End::Close(code) => ChannelEnd::Close(code),
                         End::Violation(violation) => {
                             self.queue_goodbye(Some(violation.close_code()));

@@ -151,7 +151,7 @@ pub(super) fn client(stream: &Node<'_>, settings: Option<&Node<'_>>) -> Parsed<C
             early_data: None,
             heartbeat: Heartbeat::WhenIdle,
             preconnect: None,
-            browser_forwarding: false,
+            browser_forwarding: None,
         });
     };
     let object = node.object(node.either(keys::WS, keys5::WS))?;
@@ -339,13 +339,8 @@ pub(super) fn add(
     })
 }
 
-/// The one place that says what browser forwarding lacks.
-fn browser_forwarding(object: &Object<'_>) -> Parsed<bool> {
-    match object.find("useBrowserForwarding") {
-        Some(node) if node.flag()? => Err(node.refuse(
-            "browser forwarding needs the browserForwarder service, which is not supported yet",
-            "write false, and wsray dials the server itself",
-        )),
-        _ => Ok(false),
-    }
+/// Where it says that a browser dials.
+fn browser_forwarding(object: &Object<'_>) -> Parsed<Option<Place>> {
+    let Some(node) = object.find("useBrowserForwarding") else { return Ok(None) };
+    Ok(node.flag()?.then(|| node.place()))
 }
