@@ -298,6 +298,9 @@ fn a_server_is_asked_over_https() {
     }
 }
 
+/// How much goes through a chain, in bytes.
+const LENGTH: u64 = 8 << 20;
+
 /// The application's server is behind another one.
 fn a_chain_of_two_servers_carries_everything(kind: Kind) {
     let origin = Origin::start();
@@ -311,7 +314,6 @@ fn a_chain_of_two_servers_carries_everything(kind: Kind) {
         config["outbounds"].as_array_mut().unwrap().push(hop);
         config["outbounds"][0]["proxySettings"] = settings;
     });
-    const LENGTH: u64 = 8 << 20;
     let mut stream = apps::socks5(client.socks, origin.address.into(), None).unwrap();
     stream.write_all(format!("send {LENGTH} 7\n").as_bytes()).unwrap();
     let mut received = vec![0; usize::try_from(LENGTH).unwrap()];

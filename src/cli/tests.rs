@@ -55,18 +55,6 @@ fn every_spelling_gives_its_command() {
         ("run -format toml -c f", with_format(Format::Toml)),
         ("run -format=auto -c f", run(&["f"], &[])),
         ("run -test -c f", test(&["f"], &[])),
-        (
-            "run -c f --grace 30",
-            Command::Run(Run {
-                sources: sources(&["f"], &[]),
-                grace: Some(Duration::from_secs(30)),
-                watch: Watch::Files,
-            }),
-        ),
-        (
-            "-config f -no-watch",
-            Command::Run(Run { sources: sources(&["f"], &[]), watch: Watch::Nothing, ..Run::default() }),
-        ),
         ("-config f", run(&["f"], &[])),
         ("-config=f", run(&["f"], &[])),
         ("--config=f", run(&["f"], &[])),
@@ -90,6 +78,18 @@ fn every_spelling_gives_its_command() {
         ("demo --socks-port 1080", demo(Afterwards::Serve, Some(1080))),
     ] {
         assert_eq!(command(arguments, &Environment::default()), Ok(expected), "wsray {arguments}");
+    }
+}
+
+#[test]
+fn a_run_is_told_how_long_to_wait_and_what_to_watch() {
+    let run = |grace, watch| Ok(Command::Run(Run { sources: sources(&["f"], &[]), grace, watch }));
+    for (arguments, expected) in [
+        ("run -c f", run(None, Watch::Files)),
+        ("run -c f --grace 30", run(Some(Duration::from_secs(30)), Watch::Files)),
+        ("-config f -no-watch", run(None, Watch::Nothing)),
+    ] {
+        assert_eq!(command(arguments, &Environment::default()), expected, "wsray {arguments}");
     }
 }
 

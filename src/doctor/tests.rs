@@ -58,19 +58,19 @@ fn foreign_answers_tell_whether_they_are_http() {
     assert_eq!(of_vmess(&foreign(b"SSH-2.0")), [Cause::NotVmess]);
 }
 
-fn asked(accepted: bool) -> Option<Exchange> {
+fn asked(accepted: bool) -> Exchange {
     let outcome = if accepted { Ok(wsray_ws::Upgraded { protocol: None }) } else { Err(NoUpgrade::Closed) };
-    Some(Exchange { sent: 3000, took: Duration::ZERO, heard: Vec::new(), outcome })
+    Exchange { sent: 3000, took: Duration::ZERO, heard: Vec::new(), outcome }
 }
 
 #[test]
 fn early_data_is_judged_by_what_less_of_it_does() {
     let seen = |full, small: Option<(Option<Exchange>, Heard)>| EarlySeen { full, small, header: None };
-    assert!(of_early(&seen((asked(true), answered()), None)).is_empty());
-    let refused = || (asked(false), Heard::NoConnection(String::new()));
-    let lost = || (asked(true), Heard::Silence);
+    assert!(of_early(&seen((Some(asked(true)), answered()), None)).is_empty());
+    let refused = || (Some(asked(false)), Heard::NoConnection(String::new()));
+    let lost = || (Some(asked(true)), Heard::Silence);
     let long = Cause::EarlyDataTooLong { bytes: 3000 };
-    assert_eq!(of_early(&seen(refused(), Some((asked(true), answered())))), [long]);
+    assert_eq!(of_early(&seen(refused(), Some((Some(asked(true)), answered())))), [long]);
     let never = Cause::EarlyDataRefused { in_path: true };
     assert_eq!(of_early(&seen(refused(), Some(refused()))), [never]);
     assert_eq!(of_early(&seen(lost(), Some(lost()))), [Cause::EarlyDataLost { header: None }]);

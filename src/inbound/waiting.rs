@@ -184,13 +184,16 @@ mod tests {
         assert_eq!(Limits::within(4).total, 16);
     }
 
-    fn address(text: &str) -> Option<IpAddr> {
-        Some(text.parse().unwrap())
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
     }
 
     /// A connection that never becomes known.
-    fn stuck(waiting: &Arc<Waiting>, from: Option<IpAddr>) -> (tokio::task::JoinHandle<()>, Option<Crowded>) {
-        let (seat, crowded) = waiting.enter(from);
+    fn stuck(
+        waiting: &Arc<Waiting>,
+        from: impl Into<Option<IpAddr>>,
+    ) -> (tokio::task::JoinHandle<()>, Option<Crowded>) {
+        let (seat, crowded) = waiting.enter(from.into());
         let number = seat.number();
         let task = tokio::spawn(async move {
             let _seat = seat;
@@ -237,7 +240,7 @@ mod tests {
     #[tokio::test]
     async fn this_machine_and_unix_sockets_have_no_limit_of_their_own() {
         let waiting = Waiting::new(FEW);
-        for from in [address("127.0.0.1"), address("127.0.0.1"), address("::1"), None] {
+        for from in [Some(address("127.0.0.1")), Some(address("127.0.0.1")), Some(address("::1")), None] {
             assert_eq!(stuck(&waiting, from).1, None);
         }
         assert_eq!(waiting.lock().seats.len(), 4);
@@ -247,7 +250,7 @@ mod tests {
     async fn a_seat_that_is_given_back_is_free() {
         let waiting = Waiting::new(FEW);
         for _ in 0..100 {
-            let (seat, crowded) = waiting.enter(address("192.0.2.1"));
+            let (seat, crowded) = waiting.enter(Some(address("192.0.2.1")));
             assert_eq!(crowded, None);
             drop(seat);
         }

@@ -27,8 +27,15 @@ struct Wire {
     /// How long after the last payload the stream wants to ping, if it does.
     beats_after: Option<Duration>,
     beats: Vec<tokio::time::Instant>,
-    /// The peer does not answer pings.
-    is_dead: bool,
+    peer: Pinged,
+}
+
+/// What a peer does that is pinged.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Pinged {
+    #[default]
+    Answers,
+    Silent,
 }
 
 struct Below(Arc<Mutex<Wire>>, Arc<Pool>);
@@ -81,7 +88,7 @@ impl Endpoint for Below {
 
     fn beat(&mut self) -> Result<(), Cut> {
         let mut wire = self.0.lock().unwrap();
-        if wire.is_dead && !wire.beats.is_empty() {
+        if wire.peer == Pinged::Silent && !wire.beats.is_empty() {
             return Err(Cut::Unfinished("the peer answers no ping"));
         }
         wire.beats.push(tokio::time::Instant::now());
@@ -444,7 +451,7 @@ async fn sessions_are_cut_when_pings_find_that_the_peer_is_gone() {
     let running = Running::start();
     {
         let mut wire = running.wire.lock().unwrap();
-        (wire.beats_after, wire.is_dead) = (Some(Duration::from_secs(30)), true);
+        (wire.beats_after, wire.peer) = (Some(Duration::from_secs(30)), Pinged::Silent);
     }
     running.receive(&new(1)).await;
     let mut session = running.session();

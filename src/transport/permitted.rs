@@ -50,10 +50,10 @@ fn meanings(address: IpAddr) -> [Option<IpAddr>; 2] {
 fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let last = |segments: [u16; 2]| Ipv4Addr::from(u32::from(segments[0]) << 16 | u32::from(segments[1]));
     match address.segments() {
-        // NAT64: RFC 6052 section 2.1, and RFC 8215.
-        [0x64, 0xff9b, 0, 0, 0, 0, a, b] | [0x64, 0xff9b, 1, .., a, b] => Some(last([a, b])),
-        // 6to4: RFC 3056 section 2.
-        [0x2002, a, b, ..] => Some(last([a, b])),
+        // NAT64 (RFC 6052 section 2.1, RFC 8215), and 6to4 (RFC 3056 section 2).
+        [0x64, 0xff9b, 0, 0, 0, 0, a, b] | [0x64, 0xff9b, 1, .., a, b] | [0x2002, a, b, ..] => {
+            Some(last([a, b]))
+        }
         // IPv4-compatible: RFC 4291 section 2.5.5.1; `::1` is none.
         [0, 0, 0, 0, 0, 0, a, b] if a != 0 => Some(last([a, b])),
         _ => None,

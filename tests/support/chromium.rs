@@ -1,4 +1,4 @@
-//! A real browser: headless Chromium, steered over the pipe of its DevTools protocol.
+//! A real browser: headless Chromium, steered over the pipe of its `DevTools` protocol.
 
 use std::{
     collections::HashMap,

@@ -44,10 +44,9 @@ impl Kind {
     pub fn command(self, config: &Path) -> Command {
         let mut command = Command::new(self.program());
         match self {
-            Self::Wsray => command.args(["run", "-c"]).arg(config),
+            Self::Wsray | Self::V2Ray5 | Self::Xray => command.args(["run", "-c"]).arg(config),
             Self::V2Ray434 | Self::V2Ray445 => command.arg("-config").arg(config),
             Self::SingBox => command.args(["run", "--disable-color", "-c"]).arg(config),
-            Self::V2Ray5 | Self::Xray => command.args(["run", "-c"]).arg(config),
         };
         command
     }

@@ -154,10 +154,10 @@ mod tests {
         );
         assert!(said(&[5, 0xff], false).contains("\"socks\""));
         assert_eq!(
-            read_answer(&[b'H'; MAX_HEAD_BYTES + 1], false).unwrap_err(),
+            read_answer(&vec![b'H'; MAX_HEAD_BYTES + 1], false).unwrap_err(),
             Refused::Head(httparse::Error::Version)
         );
-        let endless = [b"HTTP/1.1 200 OK\r\nA: ", &[b'a'; MAX_HEAD_BYTES][..]].concat();
+        let endless = [b"HTTP/1.1 200 OK\r\nA: ", &vec![b'a'; MAX_HEAD_BYTES][..]].concat();
         assert_eq!(read_answer(&endless, false), Err(Refused::HeadTooLong));
     }
 }
