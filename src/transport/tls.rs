@@ -294,7 +294,9 @@ fn open<D, P: Process<D>>(
         let state = match state {
             Ok(state) => state,
             Err(error) => {
-                queue_alert(connection, replies);
+                if !matches!(error, Error::AlertReceived(_)) {
+                    queue_last_words(connection, replies);
+                }
                 return Err(error);
             }
         };
@@ -339,21 +341,30 @@ fn encode<D>(mut data: EncodeTlsData<'_, D>, out: &mut Vec<u8>) -> bool {
     true
 }
 
-/// After an error rustls still wants to say why, behind what it had to say before.
-fn queue_alert<D>(connection: &mut impl Process<D>, out: &mut Vec<u8>) {
+/// After an error that it found itself rustls still wants to say why, behind what it had to say before. Asked for more
+/// than that, it panics.
+fn queue_last_words<D>(connection: &mut impl Process<D>, out: &mut Vec<u8>) {
     for _ in 0..LAST_WORDS {
-        match connection.process(&mut []).state {
-            Ok(ConnectionState::EncodeTlsData(data)) => {
-                encode(data, out);
-            }
-            Ok(ConnectionState::TransmitTlsData(transmit)) => transmit.done(),
-            _ => return,
+        let Ok(ConnectionState::EncodeTlsData(data)) = connection.process(&mut []).state else { return };
+        let start = out.len();
+        encode(data, out);
+        if is_alert(&out[start..]) {
+            return;
         }
     }
 }
 
 /// The most messages that are sent after an error: what was on its way, and the alert.
 const LAST_WORDS: usize = 16;
+
+/// Whether a record is an alert: by its type, or, where TLS 1.3 hides that, by its length, which no message of a
+/// handshake has: two bytes, the type, a tag (RFC 8446 sections 5.2 and 6).
+fn is_alert(record: &[u8]) -> bool {
+    matches!(record, [ALERT, ..] | [APPLICATION_DATA, _, _, 0, ENCRYPTED_ALERT, ..])
+}
+
+const ALERT: u8 = 21;
+const ENCRYPTED_ALERT: u8 = 2 + 1 + 16;
 
 fn seal<'p, D>(
     connection: &mut impl Process<D>,
