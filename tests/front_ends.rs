@@ -304,7 +304,8 @@ enum Fate {
 
 /// A download and an echo that run while something happens to the front end.
 struct Traffic {
-    download: TcpStream,
+    /// What came, and how it ended.
+    download: thread::JoinHandle<(Vec<u8>, std::io::Result<()>)>,
     echo: TcpStream,
 }
 
@@ -317,14 +318,14 @@ impl Traffic {
         download.read_exact(&mut [0; 8]).unwrap();
         let echo = apps::socks5(client.socks, origin.address.into(), None).unwrap();
         apps::check_echo(&echo).unwrap();
-        Self { download, echo }
+        Self { download: thread::spawn(move || read_slowly(download)), echo }
     }
 
     /// An end that looks like one, before everything came, is neither.
-    fn fates(mut self) -> [Fate; 2] {
-        let mut bytes = Vec::new();
-        let download = match self.download.read_to_end(&mut bytes) {
-            Ok(_) => {
+    fn fates(self) -> [Fate; 2] {
+        let (bytes, end) = self.download.join().unwrap();
+        let download = match end {
+            Ok(()) => {
                 assert_eq!(bytes.len() as u64 + 8, Self::LENGTH, "a cut download looks complete");
                 assert!(bytes[..] == pattern(Self::LENGTH, 3)[8..], "the download is damaged");
                 Fate::Whole
@@ -343,6 +344,20 @@ impl Traffic {
             }
         };
         [download, echo]
+    }
+}
+
+/// Some 16 MiB a second, so that the download lasts. It must not stand still: Caddy writes its close frame into the
+/// connection before `caddy reload` returns, however long that takes, and an idle origin ends its echo after a minute.
+fn read_slowly(mut stream: TcpStream) -> (Vec<u8>, std::io::Result<()>) {
+    let (mut bytes, mut buffer) = (Vec::new(), vec![0; 128 << 10]);
+    loop {
+        match stream.read(&mut buffer) {
+            Ok(0) => return (bytes, Ok(())),
+            Ok(length) => bytes.extend_from_slice(&buffer[..length]),
+            Err(error) => return (bytes, Err(error)),
+        }
+        thread::sleep(Duration::from_millis(8));
     }
 }
 

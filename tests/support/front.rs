@@ -164,8 +164,9 @@ impl Running {
             "nginx" => node.signal("HUP"),
             "apache" => node.signal("USR1"),
             "caddy" => {
-                let mut command = Command::new(peer("caddy"));
-                command.args([
+                // It waits for the connections that the old file's server closes, without a bound of its own.
+                let mut command = Command::new("timeout");
+                command.arg("20").arg(peer("caddy")).args([
                     "reload",
                     "--force",
                     "--config",
