@@ -7,8 +7,8 @@
 //! ```
 //!
 //! [`Service`] is a small HTTP server with three paths: the page, the link (one WebSocket a tab, lines of text: see
-//! [`lines`]) and the tunnels (one WebSocket each, bytes and nothing else). [`Hub`] knows the tabs and deals the dials
-//! out among them. What a foreign web page may not do is decided in [`gate`]; nothing it sends gets any further.
+//! `lines`) and the tunnels (one WebSocket each, bytes and nothing else). [`Hub`] knows the tabs and deals the dials
+//! out among them. What a foreign web page may not do is decided in `gate`; nothing it sends gets any further.
 
 mod dialer;
 mod gate;

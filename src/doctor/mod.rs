@@ -1,7 +1,7 @@
 //! `wsray doctor`: goes the way that a client goes, or that a client of this server would go, names the step that
 //! fails, its cause, and what to write where.
 //!
-//! [`walk`] does it, by means of [`probe`]; [`facts`] reads what came and [`verdict`] judges it, both pure; [`tries`]
+//! `walk` does it, by means of `probe`; `facts` reads what came and `verdict` judges it, both pure; `tries`
 //! changes one thing at a time when a handshake fails; what causes mean and how they are cured stands in
 //! [`crate::cause`], which the client's log uses as well.
 

@@ -210,8 +210,8 @@ impl Connector {
         let tls = tls.map_err(|error| ConnectError::Tls(error.into()))?;
         let late = |_| ConnectError::Timeout { stage: "the TLS handshake", limit: HANDSHAKE_TIMEOUT };
         let shaken = async {
-            // With early data there is VMess's opening in the request, which is good for once only; anything else might do
-            // harm when somebody sends it again.
+            // What goes along is the upgrade request: with VMess's opening in it, which is good for once only, or (preconnect)
+            // with nothing that means something when somebody sends it again.
             if dial.early_data && self.sends_early_data() {
                 channel.begin_handshake(tls).await
             } else {

@@ -135,7 +135,7 @@ pub fn refused(options: &SocketOptions, purpose: Purpose) -> Vec<OptionError> {
     refused
 }
 
-/// Probes on a connected socket: what `sockopt` says, else after [`KEEPALIVE_IDLE`].
+/// Probes on a connected socket: what `sockopt` says, else after 45 seconds of silence.
 ///
 /// # Errors
 /// When the socket is gone already.
