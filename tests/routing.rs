@@ -34,7 +34,7 @@ fn rules_lead_from_inbound_to_outbound(kind: Kind) {
             json!({ "rules": [{ "type": "field", "inboundTag": ["http-in"], "outboundTag": "second" }] });
     });
     apps::check_echo(&apps::socks5(client.socks, origin.address.into(), None).unwrap()).unwrap();
-    assert!(one.node.log().contains(&format!("accepted tcp:{}", origin.address)));
+    one.node.log_line(&[&format!("accepted tcp:{}", origin.address)]);
     assert!(!two.node.log().contains(&format!("accepted tcp:{}", origin.address)));
     apps::check_echo(&apps::http_connect(client.http, origin.address.into(), None).unwrap()).unwrap();
     two.node.log_line(&["accepted", &origin.address.to_string()]);

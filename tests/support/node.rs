@@ -236,6 +236,15 @@ impl Node {
         found.unwrap_or_else(|| panic!("no line of the log of {} holds all of {parts:?}", self.name))
     }
 
+    /// The log, once `part` stands in it `count` times: it is written behind what it tells of.
+    #[track_caller]
+    pub fn log_with(&self, count: usize, part: &str) -> String {
+        let is_there = || self.log().matches(part).count() >= count;
+        let found = within(Duration::from_secs(4), || is_there().then_some(()));
+        assert!(found.is_some(), "the log of {} has not {count} times {part:?}", self.name);
+        self.log()
+    }
+
     /// Its resident memory in KiB.
     pub fn resident_kib(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
