@@ -23,7 +23,7 @@ use wsray_vmess::{Address, Target};
 use super::Dispatcher;
 use crate::{
     session::{Mapping, Quota, Reach, Session},
-    stream::{Batch, BoxEndpoint, Cut, Endpoint, LARGE_BYTES, Layout, Pool, Read},
+    stream::{Batch, BoxEndpoint, Cut, LARGE_BYTES, Layout, PacketSocket, Packets, Pool, Read},
 };
 
 /// The most ways out that a session has at a time; packets that need one more are dropped.
@@ -300,13 +300,12 @@ impl Switch<'_> {
             reach,
             answers: self.sender.clone(),
             pool: Arc::clone(&self.dispatcher.pool),
-            outgoing: None,
             room: None,
         };
         let (dispatcher, key) = (Arc::clone(self.dispatcher), key.clone());
         self.running.spawn(async move {
             let outbound = &dispatcher.outbounds[key.0];
-            dispatcher.carry(session, Box::new(leg), outbound).await;
+            dispatcher.carry(session, Box::new(Packets::new(leg)), outbound).await;
             drop(seat);
             Done::Leg(key)
         });
@@ -357,77 +356,43 @@ struct Leg {
     reach: Reach,
     answers: Sender<Packet>,
     pool: Arc<Pool>,
-    outgoing: Option<Batch>,
     /// Waits until the application takes more.
     room: Option<Room>,
 }
 
-impl Endpoint for Leg {
-    fn layout(&self) -> Layout {
-        Layout::FLAT
+impl PacketSocket for Leg {
+    fn poll_receive(&mut self, cx: &mut Context<'_>, layout: Layout) -> Poll<Result<Option<Read>, Cut>> {
+        let Some(Packet { peer, payload }) = ready!(self.packets.poll_recv(cx)) else {
+            return Poll::Ready(Ok(Some(Read::End)));
+        };
+        let peer = matches!(self.reach, Reach::Any(_)).then_some(&peer);
+        Poll::Ready(Ok(self.pool.packet(layout, &payload, peer).map(Read::Data)))
     }
 
-    fn poll_read(&mut self, cx: &mut Context<'_>, layout: Layout) -> Poll<Result<Read, Cut>> {
-        loop {
-            let Some(Packet { peer, payload }) = ready!(self.packets.poll_recv(cx)) else {
-                return Poll::Ready(Ok(Read::End));
-            };
-            if payload.len() > layout.payload {
-                continue;
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        payload: &[u8],
+        peer: Option<&Target>,
+    ) -> Poll<Result<(), Cut>> {
+        let packet = || Packet { peer: peer.unwrap_or(&self.target).clone(), payload: payload.to_vec() };
+        if self.room.is_none() {
+            if let Ok(permit) = self.answers.try_reserve() {
+                permit.send(packet());
+                return Poll::Ready(Ok(()));
             }
-            let flat = layout == Layout::FLAT;
-            let (head, tail) = if flat { (0, 0) } else { (layout.head, layout.tail) };
-            let mut batch = self.pool.batch(head + payload.len() + tail);
-            let range = head..head + payload.len();
-            batch.bytes()[range.clone()].copy_from_slice(&payload);
-            match self.reach {
-                Reach::Target => batch.push(range),
-                Reach::Any(_) => batch.push_packet(range, peer),
-            }
-            return Poll::Ready(Ok(Read::Data(batch)));
         }
-    }
-
-    fn send(&mut self, batch: Batch) -> Result<(), Cut> {
-        self.outgoing = Some(batch);
-        Ok(())
-    }
-
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Cut>> {
-        while let Some(batch) = &mut self.outgoing {
-            let Some((payload, peer)) = batch.packets().next() else {
-                self.outgoing = None;
-                break;
-            };
-            let length = payload.len();
-            let packet = Packet { peer: peer.unwrap_or(&self.target).clone(), payload: payload.to_vec() };
-            if let Some(room) = &mut self.room {
-                let permit = ready!(room.as_mut().poll(cx));
-                self.room = None;
-                let Ok(permit) = permit else { return Poll::Ready(Err(GONE)) };
-                permit.send(packet);
-            } else if let Ok(permit) = self.answers.try_reserve() {
-                permit.send(packet);
-            } else {
-                self.room = Some(Box::pin(self.answers.clone().reserve_owned()));
-                continue;
-            }
-            batch.advance(length);
-        }
+        let room = self.room.get_or_insert_with(|| Box::pin(self.answers.clone().reserve_owned()));
+        let permit = ready!(room.as_mut().poll(cx));
+        self.room = None;
+        let Ok(permit) = permit else { return Poll::Ready(Err(GONE)) };
+        permit.send(packet());
         Poll::Ready(Ok(()))
     }
-
-    fn finish(&mut self) {}
 
     fn poll_gone(&mut self, _: &mut Context<'_>) -> Poll<()> {
         Poll::Ready(())
     }
-
-    fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<()> {
-        Poll::Ready(())
-    }
-
-    fn abort(&mut self) {}
 }
 
 const GONE: Cut = Cut::Unfinished("the application is gone");

@@ -15,7 +15,7 @@ use crate::{
     names::Routes,
     outbound::Hop,
     session::Session,
-    stream::{Batch, BoxEndpoint, Cut, Endpoint, Layout, Pool, Read, SMALL_BYTES},
+    stream::{BoxEndpoint, Cut, Layout, PacketSocket, Packets, Pool, Read, SMALL_BYTES},
     transport::{Plain, Socket},
 };
 
@@ -66,64 +66,41 @@ impl Routes for Questions {
 
     fn packets(&self, target: &Target, tag: Option<&Arc<str>>) -> io::Result<UnixDatagram> {
         let (near, far) = UnixDatagram::pair()?;
-        self.run(target, Network::Udp, tag, |pool| Box::new(Packets { socket: far, pool, outgoing: None }))?;
+        self.run(target, Network::Udp, tag, |pool| Box::new(Packets::new(Asker { socket: far, pool })))?;
         Ok(near)
     }
 }
 
-/// Packets of somebody inside the process.
+/// Somebody inside the process.
 #[derive(Debug)]
-struct Packets {
+struct Asker {
     socket: UnixDatagram,
     pool: Arc<Pool>,
-    outgoing: Option<Batch>,
 }
 
 /// The longest question.
 const MAX_QUESTION: usize = 2048;
 
-impl Endpoint for Packets {
-    fn layout(&self) -> Layout {
-        Layout::FLAT
-    }
-
-    fn poll_read(&mut self, cx: &mut Context<'_>, layout: Layout) -> Poll<Result<Read, Cut>> {
-        let head = if layout == Layout::FLAT { 0 } else { layout.head };
+impl PacketSocket for Asker {
+    fn poll_receive(&mut self, cx: &mut Context<'_>, layout: Layout) -> Poll<Result<Option<Read>, Cut>> {
         let mut batch = self.pool.batch(SMALL_BYTES);
-        let mut space = tokio::io::ReadBuf::new(&mut batch.bytes()[head..head + MAX_QUESTION]);
+        let mut space = tokio::io::ReadBuf::new(&mut batch.bytes()[layout.head..layout.head + MAX_QUESTION]);
         ready!(self.socket.poll_recv(cx, &mut space))?;
         let read = space.filled().len();
         if read == 0 {
-            return Poll::Ready(Ok(Read::End));
+            return Poll::Ready(Ok(Some(Read::End)));
         }
-        batch.push(head..head + read);
-        Poll::Ready(Ok(Read::Data(batch)))
+        batch.push(layout.head..layout.head + read);
+        Poll::Ready(Ok(Some(Read::Data(batch))))
     }
 
-    fn send(&mut self, batch: Batch) -> Result<(), Cut> {
-        self.outgoing = Some(batch);
-        Ok(())
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        payload: &[u8],
+        _: Option<&Target>,
+    ) -> Poll<Result<(), Cut>> {
+        // If whoever asked has an answer and is gone, the session ends.
+        self.socket.poll_send(cx, payload).map(|sent| Ok(sent.map(drop)?))
     }
-
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Cut>> {
-        while let Some(batch) = &mut self.outgoing {
-            let Some(packet) = batch.pieces().next() else {
-                self.outgoing = None;
-                break;
-            };
-            let len = packet.len();
-            // Whoever asked has an answer and is gone: the session ends.
-            ready!(self.socket.poll_send(cx, packet))?;
-            batch.advance(len);
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    fn finish(&mut self) {}
-
-    fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<()> {
-        Poll::Ready(())
-    }
-
-    fn abort(&mut self) {}
 }

@@ -302,6 +302,7 @@ impl Subject<'_> {
             return words.get(at).cloned();
         }
         let mut facts = VmessSeen { own, ahead: seen.ahead, ..VmessSeen::default() };
+        facts.own.splice(0..0, self.speaks_http(&facts.own).await);
         if !facts.own.iter().any(|heard| matches!(heard, Heard::Foreign { .. })) {
             self.compare(user, words.first()?, &mut facts).await;
         }
@@ -366,6 +367,15 @@ impl Subject<'_> {
         Box::pin(
             async move { probe::session(self.connector, self.lead, user, words, Early::No, SESSION).await.1 },
         )
+    }
+
+    /// A web server answers a request. An opening, which is random bytes, makes it wait where no line ends in it.
+    async fn speaks_http(&self, heard: &[Heard]) -> Option<Heard> {
+        if self.connector.ws.is_some() || heard.iter().any(|heard| matches!(heard, Heard::Foreign { .. })) {
+            return None;
+        }
+        let start = probe::page(self.connector, self.lead, "localhost", PAGE).await;
+        start.starts_with(b"HTTP/").then_some(Heard::Foreign { start })
     }
 
     /// What a stranger would see, and what we would with another clock.

@@ -19,7 +19,7 @@ use tokio::{
 use wsray_vmess::{Address, Target};
 
 use crate::{
-    stream::{Batch, Cut, Endpoint, LARGE_BYTES, Layout, Pool, Read},
+    stream::{Batch, Cut, Endpoint, LARGE_BYTES, Layout, MAX_PACKET, Pool, Read},
     transport::{ConnectError, Dialer},
 };
 
@@ -49,9 +49,6 @@ enum Name {
     /// Where it is (nowhere), and when that was found.
     Known(Option<SocketAddr>, Instant),
 }
-
-/// The largest UDP payload (RFC 768).
-const MAX_PACKET: usize = 65_507;
 
 /// Packets that wait for a name or for a socket; further ones are dropped.
 const WAITING_PACKETS: usize = 16;
@@ -193,7 +190,7 @@ impl ConeEndpoint {
         ready!(socket.poll_recv_ready(cx))?;
         let mut batch = self.pool.batch(LARGE_BYTES);
         // One byte more than fits tells a packet that is too large from one that just fits.
-        let head = if layout == Layout::FLAT { 0 } else { layout.head };
+        let head = layout.head;
         let most = layout.payload.min(MAX_PACKET);
         let mut space = ReadBuf::new(&mut batch.bytes()[head..=head + most]);
         let from = ready!(socket.poll_recv_from(cx, &mut space))?;

@@ -5,11 +5,11 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::timeout;
 use wsray_vmess::{Network, Target};
 
-use super::{Connected, Outbound, OutboundError, UdpEndpoint, cone::ConeEndpoint};
+use super::{Connected, Outbound, OutboundError, cone::ConeEndpoint, udp::Flow};
 use crate::{
     relay::FirstPayload,
     session::{Mapping, Reach, Session},
-    stream::{BoxEndpoint, Endpoint, Pool},
+    stream::{BoxEndpoint, Endpoint, Packets, Pool},
     transport::{ConnectError, Dialer, Plain},
 };
 
@@ -69,7 +69,7 @@ impl Freedom {
         Ok(match network {
             Network::Tcp => Box::new(Plain::new(self.dialer.tcp_any(&addresses).await?, pool, Vec::new())),
             Network::Udp => {
-                Box::new(UdpEndpoint::new(self.dialer.udp(addresses[0]).await?, addresses[0], pool))
+                Box::new(Packets::new(Flow::new(self.dialer.udp(addresses[0]).await?, addresses[0], pool)))
             }
         })
     }

@@ -25,7 +25,6 @@ use crate::{
 pub use freedom::Freedom;
 pub use hop::Hop;
 pub use proxy::{ProxyKind, ProxyOutbound, ProxyServer};
-pub use udp::UdpEndpoint;
 pub use vmess::{Packets, VmessOutbound, VmessServer, VmessUser};
 
 /// A configured way out.

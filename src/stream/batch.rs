@@ -80,6 +80,21 @@ impl Pool {
         Batch { buffer: lent.unwrap_or_else(fresh), written: 0, peers: None, pool: Arc::clone(self) }
     }
 
+    /// A packet laid out for a sender; `None`: it is empty, or larger than the sender takes.
+    pub fn packet(self: &Arc<Self>, layout: Layout, payload: &[u8], peer: Option<&Target>) -> Option<Batch> {
+        if payload.is_empty() || payload.len() > layout.payload {
+            return None;
+        }
+        let mut batch = self.batch(layout.head + payload.len() + layout.tail);
+        let range = layout.head..layout.head + payload.len();
+        batch.bytes()[range.clone()].copy_from_slice(payload);
+        match peer {
+            Some(peer) => batch.push_packet(range, peer.clone()),
+            None => batch.push(range),
+        }
+        Some(batch)
+    }
+
     /// How many batches were lent so far: as long as it stays the same, nothing moves.
     pub fn lent(&self) -> u64 {
         self.lent.load(Ordering::Relaxed)

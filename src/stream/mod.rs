@@ -7,9 +7,11 @@
 
 mod batch;
 mod packet_addr;
+mod packets;
 
 pub use batch::{Batch, LARGE_BYTES, Layout, MOST_SLOTS, Pool, SMALL_BYTES};
 pub use packet_addr::PacketAddr;
+pub use packets::{MAX_PACKET, PacketSocket, Packets, lossy};
 
 use std::{
     fmt,

@@ -32,7 +32,7 @@ use super::{DokodemoInbound, Door, Refusal};
 use crate::{
     inbound::Inbound,
     session::Source,
-    stream::{Batch, Cut, Endpoint, Layout, Pool, Read},
+    stream::{Cut, Layout, MAX_PACKET, PacketSocket, Packets, Pool, Read, lossy},
     transport::options::{Purpose, direct, tune},
 };
 
@@ -41,9 +41,6 @@ pub(super) const MAX_FLOWS: usize = 4096;
 
 /// Packets that wait for a flow; further ones are dropped.
 const WAITING_PACKETS: usize = 64;
-
-/// The largest UDP payload (RFC 768).
-const MAX_PACKET: usize = 65_507;
 
 /// Room for the control messages of one packet; the largest is an IPv6 address with its header.
 const CONTROL_BYTES: usize = 256;
@@ -216,10 +213,10 @@ impl DokodemoInbound {
         } else {
             from
         };
-        let flow = Flow { packets, client, answers, pool: Arc::clone(&self.pool), outgoing: None };
+        let flow = Flow { packets, client, answers, pool: Arc::clone(&self.pool) };
         let dispatcher = Arc::clone(&self.common.dispatcher);
         running.spawn(async move {
-            dispatcher.run(session, Box::new(flow)).await;
+            dispatcher.run(session, Box::new(Packets::new(flow))).await;
             key
         });
     }
@@ -244,55 +241,26 @@ struct Flow {
     client: SocketAddr,
     answers: Arc<UdpSocket>,
     pool: Arc<Pool>,
-    outgoing: Option<Batch>,
 }
 
-impl Endpoint for Flow {
-    fn layout(&self) -> Layout {
-        Layout::FLAT
+impl PacketSocket for Flow {
+    fn poll_receive(&mut self, cx: &mut Context<'_>, layout: Layout) -> Poll<Result<Option<Read>, Cut>> {
+        let Some(packet) = ready!(self.packets.poll_recv(cx)) else {
+            return Poll::Ready(Ok(Some(Read::End)));
+        };
+        Poll::Ready(Ok(self.pool.packet(layout, &packet, None).map(Read::Data)))
     }
 
-    fn poll_read(&mut self, cx: &mut Context<'_>, layout: Layout) -> Poll<Result<Read, Cut>> {
-        loop {
-            let Some(packet) = ready!(self.packets.poll_recv(cx)) else { return Poll::Ready(Ok(Read::End)) };
-            let mut batch = self.pool.batch(packet.len());
-            batch.bytes()[..packet.len()].copy_from_slice(&packet);
-            batch.push(0..packet.len());
-            let batch = batch.packets_laid_out(layout);
-            if !batch.is_empty() {
-                return Poll::Ready(Ok(Read::Data(batch)));
-            }
-        }
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        payload: &[u8],
+        _: Option<&Target>,
+    ) -> Poll<Result<(), Cut>> {
+        lossy(self.answers.poll_send_to(cx, payload, self.client))
     }
-
-    fn send(&mut self, batch: Batch) -> Result<(), Cut> {
-        self.outgoing = Some(batch);
-        Ok(())
-    }
-
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Cut>> {
-        while let Some(batch) = &mut self.outgoing {
-            let Some(packet) = batch.pieces().next() else {
-                self.outgoing = None;
-                break;
-            };
-            let length = packet.len();
-            // A packet that cannot be sent is lost, as on any way.
-            let _ = ready!(self.answers.poll_send_to(cx, packet, self.client));
-            batch.advance(length);
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    fn finish(&mut self) {}
 
     fn poll_gone(&mut self, _: &mut Context<'_>) -> Poll<()> {
         Poll::Ready(())
     }
-
-    fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<()> {
-        Poll::Ready(())
-    }
-
-    fn abort(&mut self) {}
 }

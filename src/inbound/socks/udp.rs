@@ -19,7 +19,7 @@ use super::{SocksInbound, SocksUdp};
 use crate::{
     session::{Mapping, Reach, Source},
     socks as wire,
-    stream::{Batch, Cut, Endpoint, Layout, Pool, Read},
+    stream::{Cut, Layout, MAX_PACKET, PacketSocket, Packets, Pool, Read, lossy},
     transport::Socket,
 };
 
@@ -31,9 +31,6 @@ const WAITING_PACKETS: usize = 64;
 
 /// What the header of most datagrams takes.
 const HEADER_ROOM: usize = 22;
-
-/// The largest UDP payload (RFC 768).
-const MAX_PACKET: usize = 65_507;
 
 /// Relays until the client closes the TCP connection that asked for it (RFC 1928 section 6).
 pub(super) async fn associate(
@@ -138,16 +135,15 @@ impl Association<'_> {
         };
         let mut session = common.session(source, self.user.clone(), Network::Udp, first);
         session.reach = Reach::Any(self.mapping);
-        let endpoint = Client {
+        let client = Client {
             packets,
             address: from,
             socket: Arc::clone(&self.socket),
             pool: Arc::clone(&self.inbound.pool),
-            outgoing: None,
         };
         let dispatcher = Arc::clone(&common.dispatcher);
         running.spawn(async move {
-            dispatcher.run(session, Box::new(endpoint)).await;
+            dispatcher.run(session, Box::new(Packets::new(client))).await;
             from
         });
     }
@@ -159,62 +155,30 @@ struct Client {
     address: SocketAddr,
     socket: Arc<UdpSocket>,
     pool: Arc<Pool>,
-    outgoing: Option<Batch>,
 }
 
-impl Endpoint for Client {
-    fn layout(&self) -> Layout {
-        Layout::FLAT
+impl PacketSocket for Client {
+    fn poll_receive(&mut self, cx: &mut Context<'_>, layout: Layout) -> Poll<Result<Option<Read>, Cut>> {
+        let Some((target, packet)) = ready!(self.packets.poll_recv(cx)) else {
+            return Poll::Ready(Ok(Some(Read::End)));
+        };
+        Poll::Ready(Ok(self.pool.packet(layout, &packet, Some(&target)).map(Read::Data)))
     }
 
-    fn poll_read(&mut self, cx: &mut Context<'_>, layout: Layout) -> Poll<Result<Read, Cut>> {
-        loop {
-            let Some((target, packet)) = ready!(self.packets.poll_recv(cx)) else {
-                return Poll::Ready(Ok(Read::End));
-            };
-            let mut batch = self.pool.batch(packet.len());
-            batch.bytes()[..packet.len()].copy_from_slice(&packet);
-            batch.push_packet(0..packet.len(), target);
-            let batch = batch.packets_laid_out(layout);
-            if !batch.is_empty() {
-                return Poll::Ready(Ok(Read::Data(batch)));
-            }
-        }
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        payload: &[u8],
+        peer: Option<&Target>,
+    ) -> Poll<Result<(), Cut>> {
+        let Some(peer) = peer else { return Poll::Ready(Ok(())) };
+        let mut packet = Vec::with_capacity(payload.len() + HEADER_ROOM);
+        wire::write_datagram_header(peer, &mut packet);
+        packet.extend_from_slice(payload);
+        lossy(self.socket.poll_send_to(cx, &packet, self.address))
     }
-
-    fn send(&mut self, batch: Batch) -> Result<(), Cut> {
-        self.outgoing = Some(batch);
-        Ok(())
-    }
-
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Cut>> {
-        while let Some(batch) = &mut self.outgoing {
-            let Some((payload, peer)) = batch.packets().next() else {
-                self.outgoing = None;
-                break;
-            };
-            let length = payload.len();
-            let mut packet = Vec::with_capacity(length + HEADER_ROOM);
-            if let Some(peer) = peer {
-                wire::write_datagram_header(peer, &mut packet);
-                packet.extend_from_slice(payload);
-                // A packet that cannot be sent is lost, as on any way.
-                let _ = ready!(self.socket.poll_send_to(cx, &packet, self.address));
-            }
-            batch.advance(length);
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    fn finish(&mut self) {}
 
     fn poll_gone(&mut self, _: &mut Context<'_>) -> Poll<()> {
         Poll::Ready(())
     }
-
-    fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<()> {
-        Poll::Ready(())
-    }
-
-    fn abort(&mut self) {}
 }

@@ -17,13 +17,13 @@ use tokio::time::{Instant, timeout};
 use wsray_vmess::{Address, Network, Target};
 use wsray_ws::{Headers, Step};
 
-use self::udp::AssociationEndpoint;
+use self::udp::Association;
 use super::{ATTEMPTS, By, Connected, How, OutboundError, wait};
 use crate::{
     relay::FirstPayload,
     session::{Credentials, Session},
     socks::{Command, Method, client as socks},
-    stream::SMALL_BYTES,
+    stream::{Packets, SMALL_BYTES},
     transport::{Channel, ChannelEnd, ConnectError, Connector, HANDSHAKE_TIMEOUT, HandshakeError, Tunnel},
 };
 
@@ -125,11 +125,11 @@ impl ProxyOutbound {
             Network::Udp => {
                 let relay = timeout(ANSWER_TIMEOUT, associate(&mut way, credentials)).await;
                 let relay = relay.unwrap_or(Err(ProxyError::Silent)).map_err(refused)?;
-                let endpoint = AssociationEndpoint::new(server, way, relay, &session.target).await;
-                let endpoint = Box::new(endpoint.map_err(|error| match error {
+                let endpoint = Association::new(server, way, relay, &session.target).await;
+                let endpoint = Box::new(Packets::new(endpoint.map_err(|error| match error {
                     udp::RelayError::Connect(error) => error.into(),
                     udp::RelayError::Address(what) => refused(ProxyError::Relay(what)),
-                })?);
+                })?));
                 return Ok(Connected { endpoint, first: FirstPayload::default(), how: Some(how) });
             }
         };

@@ -1,7 +1,6 @@
 //! Packets through a SOCKS 5 proxy: one association a session (RFC 1928 section 7).
 
 use std::{
-    io,
     net::{IpAddr, SocketAddr},
     sync::Arc,
     task::{Context, Poll, ready},
@@ -13,12 +12,9 @@ use wsray_vmess::{Address, Target};
 use super::{ProxyServer, Way};
 use crate::{
     socks,
-    stream::{Batch, Cut, Endpoint, LARGE_BYTES, Layout, Pool, Read, SMALL_BYTES},
+    stream::{Cut, LARGE_BYTES, Layout, MAX_PACKET, PacketSocket, Pool, Read, SMALL_BYTES, lossy},
     transport::{Channel, ConnectError},
 };
-
-/// The largest UDP payload (RFC 768).
-const MAX_PACKET: usize = 65_507;
 
 /// Why packets cannot be sent to where the proxy said.
 pub(super) enum RelayError {
@@ -28,18 +24,17 @@ pub(super) enum RelayError {
     Address(String),
 }
 
-/// An association as one side of a session: each piece of a batch is a packet.
-pub(super) struct AssociationEndpoint {
+/// An association with the proxy.
+pub(super) struct Association {
     socket: UdpSocket,
     /// The association lives as long as this connection.
     control: Channel,
     /// What stands in front of each packet that we send.
     header: Vec<u8>,
     pool: Arc<Pool>,
-    outgoing: Option<Batch>,
 }
 
-impl AssociationEndpoint {
+impl Association {
     /// Packets to and from `target` by way of `relay`, as the proxy named it on the connection `way`.
     pub(super) async fn new(
         server: &ProxyServer,
@@ -58,24 +53,7 @@ impl AssociationEndpoint {
         let mut header = Vec::new();
         socks::write_datagram_header(target, &mut header);
         let pool = Arc::clone(&server.connector.pool);
-        Ok(Self { socket, control: way.channel, header, pool, outgoing: None })
-    }
-
-    /// Receives one packet behind `layout`'s first head; `None`: dropped.
-    fn poll_receive(&self, cx: &mut Context<'_>, layout: Layout) -> Poll<io::Result<Option<Batch>>> {
-        ready!(self.socket.poll_recv_ready(cx))?;
-        let mut batch = self.pool.batch(LARGE_BYTES);
-        let head = if layout == Layout::FLAT { 0 } else { layout.head };
-        let mut space = ReadBuf::new(&mut batch.bytes()[head..head + MAX_PACKET]);
-        ready!(self.socket.poll_recv(cx, &mut space))?;
-        let received = space.filled();
-        let Ok(datagram) = socks::read_datagram(received) else { return Poll::Ready(Ok(None)) };
-        let (start, end) = (received.len() - datagram.payload.len(), received.len());
-        if start == end || end - start > layout.payload {
-            return Poll::Ready(Ok(None));
-        }
-        batch.push(head + start..head + end);
-        Poll::Ready(Ok(Some(batch)))
+        Ok(Self { socket, control: way.channel, header, pool })
     }
 }
 
@@ -96,57 +74,41 @@ async fn address_of(server: &ProxyServer, way: &Way, relay: Target) -> Result<So
     Ok(SocketAddr::new(peer, relay.port))
 }
 
-impl Endpoint for AssociationEndpoint {
-    fn layout(&self) -> Layout {
-        Layout::FLAT
-    }
-
-    fn poll_read(&mut self, cx: &mut Context<'_>, layout: Layout) -> Poll<Result<Read, Cut>> {
+impl PacketSocket for Association {
+    fn poll_receive(&mut self, cx: &mut Context<'_>, layout: Layout) -> Poll<Result<Option<Read>, Cut>> {
         // What the proxy says on the connection means nothing; that it ends means that the association is over.
         while let Poll::Ready(said) = self.control.poll_read(cx, SMALL_BYTES) {
             if !matches!(said, Ok(Some(_))) {
-                return Poll::Ready(Ok(Read::End));
+                return Poll::Ready(Ok(Some(Read::End)));
             }
         }
         // A ping may have to be answered.
         let _ = self.control.poll_flush(cx);
-        loop {
-            match ready!(self.poll_receive(cx, layout)) {
-                Ok(Some(batch)) => return Poll::Ready(Ok(Read::Data(batch))),
-                Ok(None) => {}
-                // An ICMP answer to an earlier packet; the next one may get through.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
-                Err(error) => return Poll::Ready(Err(error.into())),
-            }
+        ready!(self.socket.poll_recv_ready(cx))?;
+        let mut batch = self.pool.batch(LARGE_BYTES);
+        let mut space = ReadBuf::new(&mut batch.bytes()[layout.head..layout.head + MAX_PACKET]);
+        ready!(self.socket.poll_recv(cx, &mut space))?;
+        let received = space.filled();
+        let Ok(datagram) = socks::read_datagram(received) else { return Poll::Ready(Ok(None)) };
+        let (start, end) = (received.len() - datagram.payload.len(), received.len());
+        if start == end || end - start > layout.payload {
+            return Poll::Ready(Ok(None));
         }
+        batch.push(layout.head + start..layout.head + end);
+        Poll::Ready(Ok(Some(Read::Data(batch))))
     }
 
-    fn send(&mut self, batch: Batch) -> Result<(), Cut> {
-        self.outgoing = Some(batch);
-        Ok(())
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        payload: &[u8],
+        _: Option<&Target>,
+    ) -> Poll<Result<(), Cut>> {
+        lossy(self.socket.poll_send(cx, &[&self.header[..], payload].concat()))
     }
-
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Cut>> {
-        while let Some(batch) = &mut self.outgoing {
-            let Some(payload) = batch.pieces().next() else {
-                self.outgoing = None;
-                break;
-            };
-            let packet = [&self.header[..], payload].concat();
-            let len = payload.len();
-            // A packet that cannot be sent is lost, as on any way.
-            let _ = ready!(self.socket.poll_send(cx, &packet));
-            batch.advance(len);
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    fn finish(&mut self) {}
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.control.queue_goodbye(None);
         self.control.poll_flush(cx).map(drop)
     }
-
-    fn abort(&mut self) {}
 }
