@@ -284,7 +284,10 @@ fn a_thousand_packets_come_back(pair: Pair, encoding: Encoding, link: &Link) {
     let large = if few.into_iter().any(|kind| pair.has(kind)) { 1900 } else { 8192 };
     let sizes = (0..1000).map(|n| 1 + n * 7 % 1400).chain([large; 6]);
     let packets: Vec<_> = sizes.zip(0..).map(|(size, seed)| pattern(size, seed)).collect();
-    for (chunk, first) in packets.chunks(16).zip((0..).step_by(16)) {
+    // A V2Ray client drops what it has not sent on when 16 KiB wait (v2fly/v2ray-core
+    // `app/proxyman/inbound/worker.go`, `getConnection`).
+    let burst = if pair.client == Kind::Wsray { 16 } else { 8 };
+    for (chunk, first) in packets.chunks(burst).zip((0..).step_by(burst)) {
         for (packet, n) in chunk.iter().zip(first..) {
             association.send(targets[n % targets.len()], packet).unwrap();
         }

@@ -376,11 +376,11 @@ impl PacketSocket for Leg {
         peer: Option<&Target>,
     ) -> Poll<Result<(), Cut>> {
         let packet = || Packet { peer: peer.unwrap_or(&self.target).clone(), payload: payload.to_vec() };
-        if self.room.is_none() {
-            if let Ok(permit) = self.answers.try_reserve() {
-                permit.send(packet());
-                return Poll::Ready(Ok(()));
-            }
+        if self.room.is_none()
+            && let Ok(permit) = self.answers.try_reserve()
+        {
+            permit.send(packet());
+            return Poll::Ready(Ok(()));
         }
         let room = self.room.get_or_insert_with(|| Box::pin(self.answers.clone().reserve_owned()));
         let permit = ready!(room.as_mut().poll(cx));
