@@ -1,6 +1,7 @@
 //! What the commands do.
 
 mod files;
+mod secrets;
 mod service;
 
 use std::io::{self, Write};
@@ -76,7 +77,7 @@ fn load(sources: &Sources, kept: Option<&SourceText>) -> Result<Loaded, NotLoade
 fn load_first(sources: &Sources) -> Result<Loaded, Exit> {
     match load(sources, None) {
         Ok(loaded) => {
-            for warning in &loaded.warnings {
+            for warning in loaded.warnings.iter().chain(&secrets::readable_by_everybody(&loaded.config)) {
                 complain(&format_args!("warning: {warning}"));
             }
             Ok(loaded)
@@ -108,7 +109,12 @@ fn test_configuration(sources: &Sources, environment: &Environment) -> Exit {
         Err(exit) => return exit,
     };
     match App::build(&loaded.config, &asset_folders(environment), &Log::off(), &Lasting::new()) {
-        Ok(_) => say("Configuration OK."),
+        Ok(_) => {
+            for advice in loaded.config.advice() {
+                complain(&format_args!("note: {advice}"));
+            }
+            say("Configuration OK.")
+        }
         Err(wrong) => refuse(&wrong),
     }
 }

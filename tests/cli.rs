@@ -361,3 +361,97 @@ fn read(path: &Path) -> String {
     }
     text
 }
+
+/// A configuration of its own in a folder that everybody may enter, and what is told of it, the program's own lines left out.
+fn told_about(mode: &str, config: &Value, permissions: u32, key: Option<u32>) -> Vec<String> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let chmod = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let folder = std::env::temp_dir().join(format!("wsray-{:x}", support::random()));
+    fs::create_dir(&folder).unwrap();
+    chmod(&folder, 0o755);
+    let mut config = config.clone();
+    if let Some(permissions) = key {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let (certificate, key) = (folder.join("cert.pem"), folder.join("key.pem"));
+        fs::write(&certificate, made.cert.pem()).unwrap();
+        fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        chmod(&key, permissions);
+        let stream = &mut config["inbounds"][0]["streamSettings"];
+        stream["security"] = json!("tls");
+        stream["tlsSettings"] =
+            json!({ "certificates": [{ "certificateFile": certificate, "keyFile": key }] });
+    }
+    let path = folder.join("config.json");
+    fs::write(&path, config.to_string()).unwrap();
+    chmod(&path, permissions);
+    let mut child = command(&[mode, "-c", "config.json"]).current_dir(&folder).spawn().unwrap();
+    let output = if mode == "run" {
+        // It has told all before it says that it has started.
+        let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
+        assert!(lines.any(|line| line.unwrap().contains("started")), "it never started");
+        child.kill().unwrap();
+        child.wait_with_output().unwrap()
+    } else {
+        finish(child, b"")
+    };
+    fs::remove_dir_all(&folder).unwrap();
+    String::from_utf8(output.stderr).unwrap().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn files_with_secrets_that_everybody_can_read_are_told_once_by_test_and_run() {
+    let mut config = good();
+    config["outbounds"] = json!([{ "protocol": "blackhole" }]);
+    let another = json!({ "id": support::random_id() });
+    config["inbounds"][0]["settings"]["clients"].as_array_mut().unwrap().push(another);
+    for mode in ["test", "run"] {
+        let told = told_about(mode, &config, 0o644, Some(0o644));
+        let [open, chmod, key, of_key] = &told[..] else { panic!("{mode}: {told:#?}") };
+        assert!(open.starts_with("warning: config.json:1:"), "{open}");
+        assert!(
+            open.ends_with(
+                "clients[0]: everybody on this machine can read this configuration with its ids and passwords"
+            ),
+            "{open}"
+        );
+        assert!(chmod.starts_with("  help: chmod 600 config.json"), "{chmod}");
+        assert!(
+            key.ends_with("certificates[0].keyFile: everybody on this machine can read this private key"),
+            "{key}"
+        );
+        assert!(of_key.starts_with("  help: chmod 600 /") && of_key.contains("/key.pem"), "{of_key}");
+        let told = told_about(mode, &config, 0o640, Some(0o600));
+        assert!(told.is_empty(), "{mode}: {told:#?}");
+    }
+    let secretless = json!({
+        "inbounds": [{ "protocol": "socks", "listen": "127.0.0.1", "port": support::free_port() }],
+        "outbounds": [{ "protocol": "freedom" }],
+    });
+    let told = told_about("test", &secretless, 0o644, None);
+    assert!(told.is_empty(), "{told:#?}");
+}
+
+#[test]
+fn an_open_proxy_is_told_by_test_and_run_and_the_way_to_private_targets_by_test_alone() {
+    let mut config = good();
+    config["inbounds"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({ "protocol": "http", "port": support::free_port() }));
+    let open = "can use this proxy: it asks for no password";
+    let test = told_about("test", &config, 0o600, None);
+    let [proxy, _, note, help] = &test[..] else { panic!("{test:#?}") };
+    assert!(
+        proxy.starts_with("warning: config.json:1:")
+            && proxy.contains("inbounds[1]")
+            && proxy.ends_with(open),
+        "{proxy}"
+    );
+    assert!(note.starts_with("note: config.json:1:") && note.contains("outbounds[0]"), "{note}");
+    assert!(
+        help.contains("\"finalRules\": [{ \"action\": \"block\", \"ip\": [\"geoip:private\"] }]"),
+        "{help}"
+    );
+    let run = told_about("run", &config, 0o600, None);
+    assert_eq!(run, test[..2], "the note is for those who ask");
+}

@@ -11,7 +11,7 @@ use std::{
 };
 
 use support::{
-    apps, front,
+    apps, front, keep_private,
     node::{self, Client, Kind, Node, missing, peer},
     origin::Origin,
     skip, temporary_directory,
@@ -37,6 +37,12 @@ fn copy() -> PathBuf {
     fs::write(to.join("cert.pem"), made.cert.pem()).unwrap();
     fs::write(to.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
     fs::write(to.join("both.pem"), made.cert.pem() + &made.signing_key.serialize_pem()).unwrap();
+    for entry in fs::read_dir(&to).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "json" || extension == "pem") {
+            keep_private(&path);
+        }
+    }
     to
 }
 

@@ -157,6 +157,12 @@ pub fn temporary_directory(name: &str) -> PathBuf {
     path
 }
 
+/// Nobody but us may read it: what holds secrets and is open to all gets a warning.
+pub fn keep_private(path: &std::path::Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+}
+
 pub fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }

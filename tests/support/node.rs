@@ -158,6 +158,7 @@ impl Node {
         let directory = temporary_directory(&format!("{kind:?}-{role}"));
         let config_path = directory.join("config.json");
         std::fs::write(&config_path, config).unwrap();
+        super::keep_private(&config_path);
         let mut command = kind.command(&config_path);
         command.stdin(Stdio::null());
         Self::spawn(format!("{kind:?} {role}"), Some(kind), command, directory, ports)

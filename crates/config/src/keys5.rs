@@ -307,6 +307,7 @@ const ACCOUNTS: &str = "write the whole configuration in V2Ray 4's dialect, whic
 pub(crate) const FREEDOM: &[Key] = &[
     key("destinationOverride", Read),
     key("protocolReplacement", Read),
+    key("finalRules", Read),
     key(
         "redirect",
         OtherDialect("write \"destinationOverride\": { \"server\": { \"address\": ..., \"port\": ... } }"),

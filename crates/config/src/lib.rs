@@ -7,6 +7,7 @@
 //! The way of a text: [`Format`] chooses who makes a tree of it, several trees are merged into one, the dialect is
 //! recognised, and that dialect's reader makes the model. Every value of the tree knows its place.
 
+mod advice;
 mod diagnostic;
 mod dial;
 mod dialect;
@@ -29,6 +30,7 @@ mod v5;
 
 use std::fmt;
 
+pub use advice::SecretFile;
 pub use diagnostic::{Diagnostic, Place};
 pub use dial::{
     BufferSizes, Dial, DomainStrategy, Families, Family, FastOpen, HappyEyeballs, KeepAlive, Otherwise,

@@ -7,7 +7,7 @@ mod browser;
 mod dial;
 pub(crate) mod dns;
 mod dokodemo;
-mod final_rules;
+pub(crate) mod final_rules;
 mod front;
 mod inbound;
 mod outbound;

@@ -12,7 +12,7 @@ use crate::{
     Freedom, Level, Log, LogTarget, Policy, Redirect, SocksInbound, SocksUdp, Timeouts, keys5,
     node::{Node, Parsed},
     object::Object,
-    v4::{settings::level_number, values},
+    v4::{final_rules::final_rules, settings::level_number, values},
 };
 
 /// Reads `log`. What is missing in it is V2Ray's default: no access log, warnings to standard output
@@ -160,7 +160,8 @@ pub(crate) fn freedom(settings: &Node<'_>) -> Parsed<Freedom> {
         ));
     }
     let redirect = settings.find("destinationOverride").map(|node| redirect(&node)).transpose()?;
-    Ok(Freedom { redirect: redirect.flatten(), ..Freedom::default() })
+    let final_rules = final_rules(&settings)?;
+    Ok(Freedom { redirect: redirect.flatten(), final_rules, ..Freedom::default() })
 }
 
 fn redirect(node: &Node<'_>) -> Parsed<Option<Redirect>> {

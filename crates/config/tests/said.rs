@@ -1,5 +1,5 @@
 //! What is said about wrong and doubtful configurations: `refusals/NAME.json` with its errors in `NAME.txt`,
-//! and `warnings/NAME.json`, which load, with their warnings. Each text is what its reader needs.
+//! and `warnings/NAME.json`, which load, with their warnings; `advice/NAME.json`, with what could be better. Each text is what its reader needs.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
@@ -41,6 +41,15 @@ fn each_refused_configuration_gets_exactly_these_errors() {
     compare("refusals", 100, |source| match load(source, &Options::default()) {
         Ok(_) => Err("it loads".to_owned()),
         Err(errors) => Ok(errors),
+    });
+}
+
+/// `advice/NAME.json` loads, and `test` says this besides.
+#[test]
+fn each_configuration_gets_exactly_this_advice() {
+    compare("advice", 6, |source| match load(source, &Options::default()) {
+        Ok(loaded) => Ok(loaded.config.advice()),
+        Err(errors) => Err(format!("it is refused:\n{}", lines(&errors))),
     });
 }
 

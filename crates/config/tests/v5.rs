@@ -462,7 +462,7 @@ fn local_inbounds_and_freedom_have_their_own_names() {
       { "protocol": "socks", "listen": "127.0.0.1", "port": 1080, "settings": { "udpEnabled": true, "address": "127.0.0.1", "packetEncoding": "None" } },
       { "protocol": "http", "listen": "127.0.0.1", "port": 1081, "settings": {} } ],
       "outbounds": [{ "protocol": "freedom", "settings": { "destinationOverride": { "server": { "address": "127.0.0.1", "port": 3366 } },
-        "protocolReplacement": "IDENTITY" } }] }"#;
+        "protocolReplacement": "IDENTITY", "finalRules": [{ "action": "block", "ip": ["geoip:private"] }] } }] }"#;
     let config = config(text);
     let InboundProtocol::Socks(socks) = &config.inbounds[0].protocol else { panic!("not socks") };
     assert_eq!(socks.udp.as_ref().unwrap().reply_address.unwrap().to_string(), "127.0.0.1");
@@ -470,9 +470,12 @@ fn local_inbounds_and_freedom_have_their_own_names() {
     let redirect = freedom.redirect.as_ref().unwrap();
     assert_eq!(redirect.address.as_ref().unwrap().to_string(), "127.0.0.1");
     assert_eq!(redirect.port.unwrap().get(), 3366);
+    let [rule] = &freedom.final_rules[..] else { panic!("{:?}", freedom.final_rules) };
+    assert!(rule.addresses.as_ref().unwrap().contains([10, 0, 0, 1].into()));
     for (from, to, expected) in [
         ("\"None\"", "\"Stream\"", "packetEncoding: \"Stream\" is not supported by wsray"),
         ("\"IDENTITY\"", "\"FORCE_TCP\"", "replacing protocols is not supported"),
+        ("\"block\"", "\"drop\"", "finalRules[0]: unknown action \"drop\""),
         ("\"udpEnabled\"", "\"udp\"", "help: write \"udpEnabled\""),
     ] {
         assert!(refused(&text.replace(from, to)).contains(expected), "{to}");

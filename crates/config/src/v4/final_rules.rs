@@ -1,4 +1,7 @@
-//! `finalRules` of a freedom outbound, in Xray's spelling (XTLS/Xray-core `infra/conf/freedom.go`).
+//! `finalRules` of a freedom outbound, in Xray's spelling (XTLS/Xray-core `infra/conf/freedom.go`) in both dialects.
+//!
+//! V2Ray 5 has nothing like it: its freedom knows `protocolReplacement` and little else, and refuses other keys
+//! (v2fly/v2ray-core `proxy/freedom/config.proto`, `SimplifiedConfig`).
 
 use wsray_route::{Cidr, IpSet};
 
@@ -9,7 +12,7 @@ use crate::{
 };
 
 /// The rules, in order.
-pub(super) fn final_rules(settings: &Object<'_>) -> Parsed<Vec<FinalRule>> {
+pub(crate) fn final_rules(settings: &Object<'_>) -> Parsed<Vec<FinalRule>> {
     settings.list("finalRules")?.iter().map(rule).collect()
 }
 
