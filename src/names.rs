@@ -23,6 +23,7 @@ use wsray_vmess::{Address, Target};
 
 use cache::{Cache, Key, Known};
 use exchange::Exchange;
+pub use message::invariants;
 use message::{Answer, Kind, Question};
 
 /// Where the addresses of names come from. `Default`: the system's resolver.

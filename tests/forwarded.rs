@@ -2,8 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are helpers of tests")]
 
+#[path = "forwarded/proxy_cases.rs"]
+mod proxy_cases;
 mod support;
 
+use std::{
+    io::Write as _,
+    time::{Duration, Instant},
+};
+
+use proxy_cases::{Case, Comes};
 use serde_json::{Value, json};
 use support::{
     apps,
@@ -220,12 +228,70 @@ fn proxy_protocol_is_taken_from_its_senders_only() {
     for _ in 0..30 {
         // Closed before anything is read, so that the request itself may fail.
         let mut stream = apps::connect(other.port).unwrap();
-        drop(std::io::Write::write_all(&mut stream, request.as_bytes()));
-        let end = raw::read_to_end(&mut stream, std::time::Duration::from_secs(2));
+        drop(stream.write_all(request.as_bytes()));
+        let end = raw::read_to_end(&mut stream, Duration::from_secs(2));
         assert_ne!(end.how, raw::How::StillOpen);
         assert_eq!(end.bytes, b"");
     }
     let line = other.node.log_line(&["[Warning]", "127.0.0.1 is none of those who may send"]);
     assert!(line.contains("acceptProxyProtocolFrom") && !line.contains("203.0.113.9"), "{line}");
     other.node.log_line(&["refused senders of the PROXY protocol: ", " more "]);
+}
+
+/// Sends the pieces, then a request, and compares what comes of it.
+fn check_opening(server: &Server, (name, pieces, comes): &Case, number: usize) {
+    let mut stream = apps::connect(server.port).unwrap();
+    stream.set_nodelay(true).unwrap();
+    let peer = stream.local_addr().unwrap().to_string();
+    let start = Instant::now();
+    for piece in pieces {
+        // Where it is refused in the middle, the rest does not arrive.
+        drop(stream.write_all(piece));
+        if pieces.len() > 1 {
+            std::thread::sleep(Duration::from_millis(3));
+        }
+    }
+    let path = format!("/case-{number}");
+    if *comes != Comes::Waits {
+        drop(stream.write_all(raw::upgrade(&path, "").as_bytes()));
+    }
+    let source = match comes {
+        Comes::From(source) => source,
+        Comes::Peer => &*peer,
+        Comes::Refused | Comes::Waits => {
+            let end = raw::read_to_end(&mut stream, Duration::from_secs(9));
+            assert_ne!(end.how, raw::How::StillOpen, "{name}");
+            assert_eq!(end.bytes, b"", "{name}");
+            let waited = start.elapsed() > Duration::from_millis(2500);
+            assert_eq!(waited, *comes == Comes::Waits, "{name}: closed after {:?}", start.elapsed());
+            return;
+        }
+    };
+    let answer = apps::read_head(&mut stream).unwrap_or_else(|error| panic!("{name}: {error}"));
+    assert!(answer.starts_with("HTTP/1.1 404 "), "{name}: {answer}");
+    let line = server.node.log_line(&["rejected", &format!("{path}\"")]);
+    assert!(line.contains(&format!(" {source} rejected")), "{name}: {line}");
+}
+
+/// With a few cases for each server, whose log counts what comes too often.
+#[test]
+fn all_openings_of_the_proxy_protocol_come_to_what_its_document_says() {
+    let cases = proxy_cases::all();
+    assert_eq!(cases.len(), 63);
+    let link = Link { handshake: 3, ..Link::default() };
+    std::thread::scope(|scope| {
+        for some in cases.chunks(4) {
+            let link = &link;
+            scope.spawn(move || {
+                let mut server = server(link, &json!({ "wsSettings": { "acceptProxyProtocol": true } }));
+                std::thread::scope(|scope| {
+                    for (number, case) in some.iter().enumerate() {
+                        let server = &server;
+                        scope.spawn(move || check_opening(server, case, number));
+                    }
+                });
+                assert!(server.node.is_running(), "the server has died");
+            });
+        }
+    });
 }

@@ -4,7 +4,12 @@
 
 mod support;
 
-use std::{fs, process::Command};
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    process::Command,
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -14,7 +19,7 @@ use support::{
     free_port,
     node::{self, Client, Kind, Node, Server},
     origin::Origin,
-    temporary_directory,
+    raw, temporary_directory,
 };
 
 fn link() -> Link {
@@ -173,4 +178,57 @@ fn a_server_does_not_agree_to_http_2() {
     };
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(text.contains("ALPN protocol: http/1.1"), "{text}");
+}
+
+/// A TLS 1.1 hello with cipher suites of then (RFC 4346 section 7.4.1.2, RFC 3268).
+fn hello_of_tls_1_1() -> Vec<u8> {
+    let mut body = vec![3, 2];
+    body.extend([7; 32]);
+    body.push(0);
+    body.extend([0, 6, 0xc0, 0x13, 0x00, 0x2f, 0x00, 0x35, 1, 0]);
+    let mut message = vec![1, 0, 0, u8::try_from(body.len()).unwrap()];
+    message.extend(body);
+    let mut record = vec![0x16, 3, 1, 0, u8::try_from(message.len()).unwrap()];
+    record.extend(message);
+    record
+}
+
+#[test]
+fn server_refuses_tls_1_1() {
+    let server = Server::start(Kind::Wsray, &link());
+    let mut stream = raw::send(server.port, &hello_of_tls_1_1()).unwrap();
+    let end = raw::read_to_end(&mut stream, Duration::from_secs(4));
+    assert_ne!(end.how, raw::How::StillOpen);
+    // A fatal alert, and no hello: protocol_version or handshake_failure (RFC 8446 section 6).
+    assert!(matches!(end.bytes[..], [0x15, 3, _, 0, 2, 2, 70 | 40]), "{:02x?}", end.bytes);
+    server.node.log_line(&["TLS"]);
+}
+
+#[test]
+fn client_refuses_a_server_that_chooses_tls_1_1() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let answered = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut record = [0; 5];
+        stream.read_exact(&mut record).unwrap();
+        let mut hello = vec![0; usize::from(u16::from_be_bytes([record[3], record[4]]))];
+        stream.read_exact(&mut hello).unwrap();
+        // A server hello of TLS 1.1 with TLS_RSA_WITH_AES_128_CBC_SHA and the client's session id.
+        let id = &hello[38..39 + usize::from(hello[38])];
+        let body = [&[3, 2][..], &[9; 32], id, &[0, 0x2f, 0]].concat();
+        let length = u8::try_from(body.len()).unwrap();
+        let message = [&[2, 0, 0, length][..], &body].concat();
+        stream.write_all(&[&[0x16, 3, 2, 0, length + 4][..], &message].concat()).unwrap();
+        let end = raw::read_to_end(&mut stream, Duration::from_secs(4));
+        (end.how, end.bytes)
+    });
+    let origin = Origin::start();
+    let client = Client::start(Kind::Wsray, &link(), port);
+    let echoed = apps::socks5(client.socks, origin.address.into(), None).and_then(|s| apps::check_echo(&s));
+    assert!(echoed.is_err());
+    let (how, bytes) = answered.join().unwrap();
+    assert_ne!(how, raw::How::StillOpen);
+    assert!(matches!(bytes[..], [] | [0x15, 3, _, 0, 2, 2, ..]), "{bytes:02x?}");
+    client.node.log_line(&["TLS"]);
 }

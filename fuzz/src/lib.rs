@@ -1,7 +1,11 @@
 //! What the fuzz targets run: each function makes the arguments of one invariant from any bytes, and panics where the
 //! invariant does not hold. `tests/corpus.rs` of the program runs the kept inputs through the same functions.
 
-use wsray::{inbound::http::wire as http, socks, transport::proxy_protocol};
+use wsray::{
+    browser, inbound::http::wire as http, names, outbound::proxy::http as http_proxy, socks, transport,
+    transport::proxy_protocol,
+};
+use wsray_route::invariants as route;
 use wsray_ws::{Role, invariants as ws};
 
 /// A fuzz target: its name, which is that of its corpus as well, and what it runs.
@@ -9,11 +13,19 @@ pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
 pub const TARGETS: &[Target] = &[
+    ("browser_lines", browser_lines),
     ("config_load", config_load),
+    ("dns_answer", dns_answer),
+    ("forwarded", transport::invariants::only_somebody_is_told),
     ("http_body", http_body),
     ("http_head", http_head),
+    ("http_proxy_answer", http_proxy_answer),
     ("proxy_protocol", proxy_protocol::invariants::check),
+    ("route_geo", route::geo_file),
+    ("route_sniff", route_sniff),
+    ("route_text", route_text),
     ("socks", socks::invariants::check),
+    ("socks_answer", socks::invariants::check_answers),
     ("vmess_body", wsray_vmess::invariants::body_opens_alike_however_cut),
     ("vmess_header", wsray_vmess::invariants::header_opens_alike_however_cut),
     ("vmess_mux", wsray_vmess::invariants::mux_frames_read_alike_however_cut),
@@ -39,6 +51,46 @@ pub const TARGETS: &[Target] = &[
 pub fn run(name: &str, data: &[u8]) {
     let (_, target) = TARGETS.iter().find(|(known, _)| *known == name).expect("a target of this name");
     target(data);
+}
+
+/// The size of pieces, then what a page sends.
+fn browser_lines(data: &[u8]) {
+    let (&[piece], bytes) = split(data);
+    browser::invariants::lines_read_alike_however_cut(bytes, usize::from(piece));
+}
+
+/// The first bit of the first byte: whether a header and the question that was asked stand in front of the rest, as in an
+/// answer that gets past the first checks; the other bits: how many answers it is said to have.
+fn dns_answer(data: &[u8]) {
+    const ID: u16 = 0x1234;
+    names::invariants::answers_are_bounded(data, ID);
+    let (&[shape], rest) = split(data);
+    let mut answer = names::invariants::question(ID, shape & 1 == 1);
+    // Response, recursion available; as many answers as it says; without the additional record of the question.
+    answer[2..4].copy_from_slice(&[0x81, 0x80]);
+    answer[6..8].copy_from_slice(&u16::from(shape >> 1).to_be_bytes());
+    answer[10..12].fill(0);
+    answer.truncate(12 + b"\x01a\x04test\0".len() + 4);
+    answer.extend_from_slice(rest);
+    names::invariants::answers_are_bounded(&answer, ID);
+}
+
+/// Where to cut, then the answer.
+fn http_proxy_answer(data: &[u8]) {
+    let (&cut, input) = split::<2>(data);
+    http_proxy::invariants::check(input, usize::from(u16::from_be_bytes(cut)));
+}
+
+/// Where to cut, then a client's first bytes.
+fn route_sniff(data: &[u8]) {
+    let (&cut, input) = split::<2>(data);
+    route::sniffing_ignores_splits(input, usize::from(u16::from_be_bytes(cut)));
+}
+
+fn route_text(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    route::configuration_text(&text);
+    route::domain_text(&text);
 }
 
 fn config_load(data: &[u8]) {

@@ -185,6 +185,37 @@ impl LineReader {
     }
 }
 
+/// What must hold for anything that a page sends; tests and the fuzz targets call it.
+pub mod invariants {
+    use super::{LineReader, MAX_LINE_BYTES};
+
+    /// Bytes in pieces of any size give the same reports as the whole, or are refused as it is, and what waits for its end
+    /// is no longer than a line.
+    ///
+    /// # Panics
+    /// Where this does not hold.
+    pub fn lines_read_alike_however_cut(bytes: &[u8], piece: usize) {
+        let whole = LineReader::default().read(bytes);
+        let mut reader = LineReader::default();
+        let mut reports = Vec::new();
+        let mut refused = false;
+        for piece in bytes.chunks(piece.max(1)) {
+            match reader.read(piece) {
+                Ok(more) => reports.extend(more),
+                Err(_) => refused = true,
+            }
+            assert!(reader.begun.len() <= MAX_LINE_BYTES, "holds {} bytes", reader.begun.len());
+            if refused {
+                break;
+            }
+        }
+        match whole {
+            Ok(whole) => assert!(!refused && whole == reports, "{whole:?} became {reports:?}"),
+            Err(_) => assert!(refused, "pieces of what is refused became {reports:?}"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

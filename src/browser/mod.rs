@@ -20,4 +20,5 @@ mod service;
 
 pub use dialer::BrowserDialer;
 pub use hub::{BrowserError, Hub};
+pub use lines::invariants;
 pub use service::Service;

@@ -124,6 +124,36 @@ impl Question {
     }
 }
 
+/// What must hold for any answer; tests and the fuzz targets call it.
+pub mod invariants {
+    use super::{Answer, Kind, LONGEST, MAX_ADDRESSES, Question};
+
+    /// `bytes` as an answer to a question for each kind of address, whose number and name they may have: no panic, only
+    /// addresses of the kind, no more and kept no longer than is promised, and none under another number.
+    ///
+    /// # Panics
+    /// Where this does not hold.
+    pub fn answers_are_bounded(bytes: &[u8], id: u16) {
+        for kind in [Kind::V4, Kind::V6] {
+            let Some(question) = Question::new("a.test", kind, None) else { continue };
+            let answer = question.answer(id, bytes);
+            let same = bytes.get(..2) == Some(&id.to_be_bytes());
+            assert!(same || answer.is_none(), "an answer to another question was taken");
+            if let Some(Answer::Found(addresses, lifetime)) = answer {
+                assert!(addresses.len() <= MAX_ADDRESSES && lifetime <= LONGEST);
+                let wanted = addresses.iter().all(|address| address.is_ipv4() == (kind == Kind::V4));
+                assert!(wanted, "{kind:?}: {addresses:?}");
+            }
+        }
+    }
+
+    /// The bytes of the question that [`answers_are_bounded`] asks, for a fuzzer to begin with.
+    pub fn question(id: u16, v6: bool) -> Vec<u8> {
+        let kind = if v6 { Kind::V6 } else { Kind::V4 };
+        Question::new("a.test", kind, None).and_then(|question| question.bytes(id)).unwrap_or_default()
+    }
+}
+
 /// The first `prefix` bits of an address.
 fn masked(address: IpAddr, prefix: u8) -> IpAddr {
     match address {

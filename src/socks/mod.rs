@@ -358,9 +358,8 @@ impl<'a> Cursor<'a> {
 pub mod invariants {
     use std::fmt::Debug;
 
-    use super::{
-        SocksError, Step, read_auth, read_datagram, read_greeting, read_request, write_datagram_header,
-    };
+    use super::{Step, client, read_auth, read_datagram, read_greeting, read_request, write_datagram_header};
+    use crate::session::Credentials;
 
     /// Reads `input` as each of the messages, whole and cut anywhere: no panic, `used` within bounds, and
     /// a prefix gives either "need more" or what the whole gives. A datagram's header written again reads
@@ -380,7 +379,24 @@ pub mod invariants {
         }
     }
 
-    fn check_splits<T: PartialEq + Debug>(input: &[u8], read: fn(&[u8]) -> Result<Step<T>, SocksError>) {
+    /// The same for what a proxy answers.
+    ///
+    /// # Panics
+    /// Where it does not hold.
+    pub fn check_answers(input: &[u8]) {
+        let ann = Credentials { user: b"Aladdin".to_vec(), password: b"open sesame".to_vec() };
+        check_splits(input, |input| client::read_method(input, None));
+        check_splits(input, |input| client::read_method(input, Some(&ann)));
+        check_splits(input, client::read_password_answer);
+        check_splits(input, client::read_answer);
+        check_splits(input, client::read_answer4);
+    }
+
+    fn check_splits<T, E>(input: &[u8], read: impl Fn(&[u8]) -> Result<Step<T>, E>)
+    where
+        T: PartialEq + Debug,
+        E: PartialEq + Debug,
+    {
         let whole = read(input);
         if let Ok(Step::Done { used, .. }) = whole {
             assert!(used <= input.len(), "takes more than there is");

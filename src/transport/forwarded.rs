@@ -120,5 +120,39 @@ fn address(element: &[u8]) -> Option<SocketAddr> {
     is_somebody.then(|| SocketAddr::new(ip, port))
 }
 
+/// What must hold for any headers; tests and the fuzz targets call it.
+pub mod invariants {
+    use super::{LIST, SINGLE, Told, Trust};
+    use std::net::IpAddr;
+
+    /// Each line is a header's value, and its first byte says which header and which peer it is: a stranger is never believed,
+    /// and nobody is taken for a client who cannot be one.
+    ///
+    /// # Panics
+    /// Where this does not hold.
+    pub fn only_somebody_is_told(input: &[u8]) {
+        const NAMES: [&str; 3] = [LIST, SINGLE[0], SINGLE[1]];
+        let lines: Vec<(u8, &[u8])> = input
+            .split(|&byte| byte == b'\n')
+            .filter_map(<[u8]>::split_first)
+            .map(|(n, v)| (*n, v))
+            .collect();
+        let values = |name: &str| -> Vec<&[u8]> {
+            lines.iter().filter(|(n, _)| NAMES[usize::from(*n) % 3] == name).map(|(_, v)| *v).collect()
+        };
+        let near = ["10.0.0.0/8".parse(), "fd00::/8".parse()].into_iter().flatten();
+        let trust = Trust::this_machine_and(near);
+        let stranger = trust.told(IpAddr::from([203, 0, 113, 1]), values);
+        assert!(matches!(stranger, Told::Nothing | Told::Stranger(_)), "{stranger:?}");
+        assert_eq!(Trust::Nobody.told(IpAddr::from([127, 0, 0, 1]), values), Told::Nothing);
+        if let Told::Client(client) = trust.told(IpAddr::from([127, 0, 0, 1]), values) {
+            let ip = client.ip();
+            assert!(!ip.is_unspecified() && !ip.is_multicast(), "{ip}");
+            assert_eq!(ip, ip.to_canonical());
+            assert_eq!(client.to_string().parse(), Ok(client), "a zone");
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -25,7 +25,7 @@ pub use certificates::{client_config, server_config, server_name};
 pub use channel::{CLOSE_LINGER, Channel, ChannelEnd, HandshakeError, Incoming};
 pub use connect::{ConnectError, Connector, HANDSHAKE_TIMEOUT, TlsDial};
 pub use dial::{Dialer, Through};
-pub use forwarded::{Told, Trust};
+pub use forwarded::{Told, Trust, invariants};
 pub use permitted::Permitted;
 pub use plain::Plain;
 pub use ready::Ready;

@@ -54,17 +54,19 @@ fn hex(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
 }
 
-/// Text of a peer's, safe to print: anything but letters, digits and plain ASCII is escaped, and what is longer
+/// Text of a peer's, safe to print: anything but letters, digits and plain ASCII is escaped, and what comes out longer
 /// than `max_chars` is cut with `…`.
 pub fn printable(text: &[u8], max_chars: usize) -> String {
     let text = String::from_utf8_lossy(text);
     let mut out = String::new();
-    for (index, c) in text.chars().enumerate() {
-        if index == max_chars {
+    let mut shown = 0;
+    for c in text.chars() {
+        let plain = if c.is_ascii() { !c.is_ascii_control() } else { c.is_alphanumeric() };
+        shown += if plain { 1 } else { c.escape_default().len() };
+        if shown > max_chars {
             out.push('…');
             break;
         }
-        let plain = if c.is_ascii() { !c.is_ascii_control() } else { c.is_alphanumeric() };
         if plain {
             out.push(c);
         } else {

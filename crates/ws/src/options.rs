@@ -34,9 +34,13 @@ impl Default for Path {
     }
 }
 
+/// Without its query, which may be a secret.
 impl fmt::Debug for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, f)
+        match self.0.split_once('?') {
+            None => fmt::Debug::fmt(&self.0, f),
+            Some((path, _)) => write!(f, "{path:?}?…"),
+        }
     }
 }
 
@@ -87,9 +91,16 @@ impl FromStr for HeaderName {
     }
 }
 
-/// The value of an HTTP header: visible text, blanks and tabs, no line break (RFC 9110 section 5.5).
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The value of an HTTP header: visible text, blanks and tabs, no line break (RFC 9110 section 5.5). Its `Debug` shows
+/// nothing of it: cookies and tokens are secrets.
+#[derive(Clone, PartialEq, Eq)]
 pub struct HeaderValue(String);
+
+impl fmt::Debug for HeaderValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HeaderValue({} bytes)", self.0.len())
+    }
+}
 
 impl HeaderValue {
     /// The value as it was written, blanks at both ends removed.

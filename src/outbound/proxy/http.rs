@@ -81,30 +81,65 @@ pub(super) fn connect(target: &Target, credentials: Option<&Credentials>, header
     out
 }
 
-/// Reads whether the tunnel is open; every byte behind the head is the tunnel's (RFC 9110 section 9.3.6).
+/// Reads whether the tunnel is open; every byte behind the head is the tunnel's (RFC 9110 section 9.3.6). Interim answers
+/// (section 15.2) before the real one count as part of its head.
 pub(super) fn read_answer(input: &[u8], given: bool) -> Result<Step<()>, Refused> {
     match input.first() {
         Some(&found) if found != b'H' => return Err(Refused::NotHttp { found }),
         _ => {}
     }
+    let mut used = 0;
+    loop {
+        let head = read_head(input.get(used..).unwrap_or_default())?;
+        used += head.as_ref().map_or(input.len() - used, |head| head.bytes);
+        if used > MAX_HEAD_BYTES {
+            return Err(Refused::HeadTooLong);
+        }
+        let Some(Head { status, reason, .. }) = head else { return Ok(Step::NeedMore) };
+        match status {
+            100..=199 => {}
+            200..=299 => return Ok(Step::Done { used, value: () }),
+            407 => return Err(Refused::Account { given }),
+            _ => return Err(Refused::Status { status, reason }),
+        }
+    }
+}
+
+/// One answer.
+struct Head {
+    bytes: usize,
+    status: u16,
+    reason: String,
+}
+
+/// `None`: more is needed.
+fn read_head(input: &[u8]) -> Result<Option<Head>, Refused> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut answer = httparse::Response::new(&mut headers);
-    let used = match answer.parse(input).map_err(Refused::Head)? {
-        httparse::Status::Partial if input.len() > MAX_HEAD_BYTES => return Err(Refused::HeadTooLong),
-        httparse::Status::Partial => return Ok(Step::NeedMore),
-        httparse::Status::Complete(used) => used,
+    let httparse::Status::Complete(bytes) = answer.parse(input).map_err(Refused::Head)? else {
+        return Ok(None);
     };
-    match answer.code.unwrap_or_default() {
-        // An interim answer (RFC 9110 section 15.2): the real one follows.
-        100..=199 => Ok(match read_answer(&input[used..], given)? {
-            Step::NeedMore => Step::NeedMore,
-            Step::Done { used: more, .. } => Step::Done { used: used + more, value: () },
-        }),
-        200..=299 => Ok(Step::Done { used, value: () }),
-        407 => Err(Refused::Account { given }),
-        status => {
-            let reason = printable(answer.reason.unwrap_or_default().as_bytes(), 60);
-            Err(Refused::Status { status, reason })
+    let reason = printable(answer.reason.unwrap_or_default().as_bytes(), 60);
+    Ok(Some(Head { bytes, status: answer.code.unwrap_or_default(), reason }))
+}
+
+/// What must hold for any answer; tests and the fuzz targets call it.
+pub mod invariants {
+    use super::{MAX_HEAD_BYTES, Step, read_answer};
+
+    /// Reads `input` whole and cut at `cut`: no panic, `used` within bounds, and what a prefix says stands.
+    ///
+    /// # Panics
+    /// Where one of these does not hold.
+    pub fn check(input: &[u8], cut: usize) {
+        let whole = read_answer(input, true);
+        if let Ok(Step::Done { used, .. }) = whole {
+            assert!(used <= input.len().min(MAX_HEAD_BYTES), "takes {used} bytes");
+        }
+        match read_answer(&input[..cut % (input.len() + 1)], true) {
+            Ok(Step::NeedMore) => {}
+            Err(_) => assert!(whole.is_err(), "a prefix is refused, the whole is not"),
+            done => assert_eq!(done, whole, "a prefix reads differently"),
         }
     }
 }
@@ -112,6 +147,17 @@ pub(super) fn read_answer(input: &[u8], given: bool) -> Result<Step<()>, Refused
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn interim_answers_without_an_end_are_refused_and_take_no_stack() {
+        let interim = "HTTP/1.1 100 C\r\n\r\n";
+        let fits = interim.repeat(100) + "HTTP/1.1 200 OK\r\n\r\n";
+        assert_eq!(read_answer(fits.as_bytes(), false), Ok(Step::Done { used: fits.len(), value: () }));
+        let endless = interim.repeat(100_000);
+        assert_eq!(read_answer(endless.as_bytes(), false), Err(Refused::HeadTooLong));
+        assert_eq!(read_answer(&endless.as_bytes()[..MAX_HEAD_BYTES], false), Ok(Step::NeedMore));
+        invariants::check(fits.as_bytes(), 700);
+    }
 
     #[test]
     fn request_names_the_target_twice_and_us_once() {
