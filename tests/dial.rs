@@ -428,3 +428,84 @@ fn options_that_the_system_refuses_are_told_once_and_a_device_is_never_left_out(
     let told = || resolver.node.log().matches("cannot set tcpCongestion").count();
     assert!(within(Duration::from_millis(300), || (told() > 1).then_some(())).is_none());
 }
+
+/// An address of this machine or of a private network in every form, and names that lead to one.
+const PRIVATE: &[&str] = &[
+    "localhost",
+    "LOCALHOST",
+    "localhost.",
+    "127.0.0.1",
+    "127.1",
+    "2130706433",
+    "0x7f000001",
+    "0x7f.1",
+    "017700000001",
+    "0177.0.0.1",
+    "0",
+    "0.0.0.0",
+    "::1",
+    "::",
+    "::ffff:127.0.0.1",
+    "::ffff:7f00:1",
+    "::127.0.0.1",
+    "64:ff9b::7f00:1",
+    "2002:7f00:1::",
+    "fe80::1%lo",
+    "fe80::1",
+    "fd00::1",
+    "10.0.0.1",
+    "192.168.0.1",
+    "169.254.169.254",
+    "100.64.0.1",
+    "loopback.test",
+    "private.test",
+    "metadata.test",
+    "mapped.test",
+    "six.test",
+    "alias.test",
+    "both.test",
+];
+
+/// A name is looked up first, and what the system makes of numbers (`inet_aton(3)`) counts.
+#[test]
+fn final_rules_hold_for_every_form_of_an_address_and_for_what_names_lead_to() {
+    let origin = Origin::start();
+    let rules = |config: &mut Value| {
+        config["outbounds"][0]["settings"]["finalRules"] =
+            json!([{ "action": "block", "ip": ["geoip:private"] }]);
+    };
+    let known = json!({ "hosts": {
+        "loopback.test": "127.0.0.1", "private.test": "10.0.0.1", "metadata.test": "169.254.169.254",
+        "mapped.test": "::ffff:127.0.0.1", "six.test": "::1", "alias.test": "loopback.test",
+        "both.test": ["10.0.0.1", "127.0.0.1"],
+    } });
+    let (closed, open) =
+        (Resolver::start_with(Kind::Wsray, &known, rules), Resolver::start(Kind::Wsray, &known));
+    for &name in PRIVATE {
+        let targets = [
+            Some(Target::Name(name, origin.port())),
+            name.parse().ok().map(|ip: std::net::IpAddr| Target::Address((ip, origin.port()).into())),
+        ];
+        for target in targets.into_iter().flatten() {
+            let reached =
+                apps::socks5(closed.socks, target, None).and_then(|stream| apps::check_echo(&stream));
+            assert!(reached.is_err(), "{name} was reached");
+        }
+    }
+    assert_eq!(origin.connections(), 0);
+    closed.node.log_line(&["127.0.0.1 is closed to targets", "finalRules"]);
+    // Without rules the same ways lead there.
+    for name in [
+        "localhost",
+        "127.1",
+        "2130706433",
+        "0x7f.1",
+        "0177.0.0.1",
+        "loopback.test",
+        "mapped.test",
+        "alias.test",
+    ] {
+        let stream = apps::socks5(open.socks, Target::Name(name, origin.port()), None).unwrap();
+        apps::check_echo(&stream).unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+}

@@ -34,6 +34,7 @@ for_kind!(only_wsray: Wsray, #[cfg(test)], [
     frames_against_the_rules_are_refused,
     a_hundred_silent_connections_do_not_keep_a_user_out,
     a_captured_opening_is_refused_after_a_restart,
+    a_frame_costs_what_has_come_of_it_and_not_what_it_declares,
 ]);
 
 fn server(kind: Kind) -> Server {
@@ -233,4 +234,34 @@ fn a_client_with_a_wrong_id_gets_nothing() {
         assert!(apps::check_echo(&stream).is_err());
     }
     assert_eq!(origin.connections(), 0);
+}
+
+/// Sixteen connections, each with a frame that is said to have 2^62 bytes, of which 1 MiB comes.
+fn a_frame_costs_what_has_come_of_it_and_not_what_it_declares(kind: Kind) {
+    let server = Server::start_with(kind, &Link { handshake: 30, ..Link::default() }, |_| {});
+    let upgraded = || {
+        let mut stream = raw::send(server.port, raw::upgrade("/ray", "").as_bytes()).unwrap();
+        assert!(apps::read_head(&mut stream).unwrap().starts_with("HTTP/1.1 101 "));
+        stream
+    };
+    drop(upgraded());
+    let before = server.node.resident_kib();
+    let streams: Vec<TcpStream> = (0..16)
+        .map(|_| {
+            let mut stream = upgraded();
+            stream.write_all(&[0x82, 0xff]).unwrap();
+            stream.write_all(&(1_u64 << 62).to_be_bytes()).unwrap();
+            stream.write_all(&[0; 4]).unwrap();
+            for _ in 0..64 {
+                stream.write_all(&[0x5a; 16 * 1024]).unwrap();
+            }
+            stream
+        })
+        .collect();
+    let grown = server.node.resident_kib().saturating_sub(before);
+    assert!(grown < 4096, "{grown} KiB for 16 MiB that came");
+    // The frame's length is none that is refused: they are read on like any stranger's.
+    for mut stream in streams {
+        assert_eq!(raw::read_to_end(&mut stream, Duration::from_millis(10)).how, How::StillOpen);
+    }
 }
