@@ -116,8 +116,15 @@ impl App {
         let names = Arc::new(names.unwrap_or_default());
         let browser = config.browser.as_ref().map(|service| lasting.browser.get(service, &pool, log));
         let hub = browser.as_ref().map(|browser| Arc::clone(browser.hub()));
-        let ways =
-            Ways { names: Arc::clone(&names), policy: &config.policy, hub, pool: Arc::clone(&pool), log };
+        let page = config.browser.as_ref().map(browser::address);
+        let ways = Ways {
+            names: Arc::clone(&names),
+            policy: &config.policy,
+            hub,
+            page,
+            pool: Arc::clone(&pool),
+            log,
+        };
         let outbounds = ways.build(&config.outbounds, &mut wrong);
         let router =
             routing::build_router(&config.routing, &mut files).map_err(|refused| wrong.extend(refused));

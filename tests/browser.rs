@@ -7,7 +7,7 @@ mod support;
 
 use std::{
     io::{ErrorKind, Read, Write},
-    net::{Shutdown, TcpListener, TcpStream},
+    net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream},
     thread,
     time::{Duration, Instant},
 };
@@ -271,45 +271,42 @@ fn ends_and_cuts_are_told_apart_behind_a_tab() {
 fn upload_that_is_still_under_way_when_the_application_has_ended_arrives_whole() {
     need_chromium!();
     let browser = Chromium::start();
-    for script in [""] {
-        let link = Link::default();
-        let server = Server::start(Kind::Wsray, &link);
-        let forwarding = Forwarding::start(&link, server.port);
-        let tab = forwarding.tab_with(&browser, script);
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        // What the kernel holds would not be in the browser any more.
-        socket2::SockRef::from(&listener).set_recv_buffer_size(64 * 1024).unwrap();
-        let target = listener.local_addr().unwrap();
-        let mut stream = apps::socks5(forwarding.client.socks, target.into(), None).unwrap();
-        let sent = pattern(16_000_000, 3);
-        thread::scope(|scope| {
-            // Says nothing, and reads late and slowly.
-            let reader = scope.spawn(|| {
-                let mut target = listener.accept().unwrap().0;
-                target.shutdown(Shutdown::Write).unwrap();
-                let (mut received, mut block) = (Vec::new(), vec![0; 200_000]);
-                loop {
-                    match target.read(&mut block) {
-                        Ok(0) => return Ok(received),
-                        Ok(read) => received.extend_from_slice(&block[..read]),
-                        Err(error) => return Err((error, received.len())),
-                    }
-                    thread::sleep(Duration::from_millis(8));
+    let link = Link::default();
+    let server = Server::start(Kind::Wsray, &link);
+    let forwarding = Forwarding::start(&link, server.port);
+    let _tab = forwarding.tab(&browser);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    // What the kernel holds would not be in the browser any more.
+    socket2::SockRef::from(&listener).set_recv_buffer_size(64 * 1024).unwrap();
+    let target = listener.local_addr().unwrap();
+    let mut stream = apps::socks5(forwarding.client.socks, target.into(), None).unwrap();
+    let sent = pattern(16_000_000, 3);
+    thread::scope(|scope| {
+        // Says nothing, and reads late and slowly.
+        let reader = scope.spawn(|| {
+            let mut target = listener.accept().unwrap().0;
+            target.shutdown(Shutdown::Write).unwrap();
+            let (mut received, mut block) = (Vec::new(), vec![0; 200_000]);
+            loop {
+                match target.read(&mut block) {
+                    Ok(0) => return Ok(received),
+                    Ok(read) => received.extend_from_slice(&block[..read]),
+                    Err(error) => return Err((error, received.len())),
                 }
-            });
-            stream.write_all(&sent[..1]).unwrap();
-            assert_eq!(stream.read(&mut [0; 1]).unwrap(), 0, "the target says nothing");
-            stream.write_all(&sent[1..]).unwrap();
-            drop(stream);
-            let received = reader.join().unwrap();
-            assert!(
-                received.as_ref().is_ok_and(|bytes| *bytes == sent),
-                "{script:?}: {:?}",
-                received.map(|bytes| bytes.len())
-            );
+                thread::sleep(Duration::from_millis(8));
+            }
         });
-        tab.close();
-    }
+        stream.write_all(&sent[..1]).unwrap();
+        assert_eq!(stream.read(&mut [0; 1]).unwrap(), 0, "the target says nothing");
+        stream.write_all(&sent[1..]).unwrap();
+        drop(stream);
+        let received = reader.join().unwrap();
+        assert!(
+            received.as_ref().is_ok_and(|bytes| *bytes == sent),
+            "{:?}",
+            received.map(|bytes| bytes.len())
+        );
+    });
 }
 
 /// In the middle of a long download.
@@ -642,6 +639,48 @@ fn token(port: u16) -> String {
     stream.read_to_string(&mut page).unwrap();
     let (_, rest) = page.split_once("name=\"token\" content=\"").unwrap();
     rest.split_once('"').unwrap().0.to_owned()
+}
+
+/// Who may use a tunnel or an inbound is not who may use the page: of what is on this machine, it is the last to reach.
+#[test]
+fn page_cannot_be_reached_through_the_program_that_serves_it() {
+    let (port, other_port) = (free_port(), free_port());
+    let link = Link::default();
+    // A server that has a page, too, and no client of its own.
+    let mut names = json!({});
+    let server = Server::start_with(Kind::Wsray, &link, |config| {
+        config["browserForwarder"] = json!({ "listenAddr": "127.0.0.1", "listenPort": port });
+        names = json!({ "hosts": { "page.example.test": "127.0.0.1" } });
+        config["dns"] = names.clone();
+        config["outbounds"][0]["settings"] = json!({ "domainStrategy": "UseIP" });
+    });
+    let client = Client::start(Kind::Wsray, &link, server.port);
+    let direct = Client::start_with(Kind::Wsray, &link, server.port, |config| {
+        config["browserForwarder"] = json!({ "listenAddr": "127.0.0.1", "listenPort": other_port });
+        config["dns"] = names.clone();
+        config["outbounds"] = json!([{ "protocol": "freedom", "settings": { "domainStrategy": "UseIP" } }]);
+    });
+    let request = |socks: u16, target: apps::Target, port: u16| {
+        let mut stream = apps::socks5(socks, target, None)?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        stream.write_all(format!("GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n").as_bytes())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok::<_, std::io::Error>(answer)
+    };
+    for (what, socks, port, log) in
+        [("tunnel", client.socks, port, &server.node), ("direct", direct.socks, other_port, &direct.node)]
+    {
+        let page = raw::ask(port, format!("GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n").as_bytes());
+        assert!(page.unwrap().starts_with("HTTP/1.1 200 "), "{what}: the page is there");
+        for host in ["127.0.0.1", "0.0.0.0", "::", "::ffff:127.0.0.1", "localhost", "page.example.test"] {
+            let target = host.parse::<IpAddr>();
+            let target = target.map_or(apps::Target::Name(host, port), |ip| SocketAddr::new(ip, port).into());
+            let answer = request(socks, target, port);
+            assert!(answer.as_ref().map_or(true, String::is_empty), "{what}, {host}: {answer:?}");
+        }
+        log.log_line(&[&format!(":{port} is this program's own page for browsers")]);
+    }
 }
 
 #[test]

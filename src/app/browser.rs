@@ -85,7 +85,8 @@ impl Wanted {
     }
 }
 
-fn address(config: &BrowserService) -> SocketAddr {
+/// Where the page is.
+pub(super) fn address(config: &BrowserService) -> SocketAddr {
     SocketAddr::new(config.address, config.port.get())
 }
 

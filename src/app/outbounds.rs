@@ -1,6 +1,6 @@
 //! How each outbound connects, and those first that others go through.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use wsray_config::{Diagnostic, DomainStrategy, OutboundProtocol, Policy};
 
@@ -21,6 +21,8 @@ pub(super) struct Ways<'a> {
     pub(super) policy: &'a Policy,
     /// The browsers, if there is a service for them.
     pub(super) hub: Option<Arc<Hub>>,
+    /// Where the page for browsers is, which no session may reach.
+    pub(super) page: Option<SocketAddr>,
     pub(super) pool: Arc<Pool>,
     pub(super) log: &'a Log,
 }
@@ -71,7 +73,7 @@ impl Ways<'_> {
         let target = (strategy != DomainStrategy::AsIs)
             .then(|| TargetLookup { names: Arc::clone(&self.names), strategy });
         let permitted = match &config.protocol {
-            OutboundProtocol::Freedom(freedom) => Permitted::by(&freedom.final_rules),
+            OutboundProtocol::Freedom(freedom) => Permitted::by(&freedom.final_rules, self.page),
             _ => Permitted::default(),
         };
         let dialer = Dialer {

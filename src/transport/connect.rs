@@ -73,6 +73,12 @@ pub enum ConnectError {
         /// The address.
         address: IpAddr,
     },
+    /// What this program serves to its own user is there.
+    #[error("{address} is this program's own page for browsers, which nobody reaches through it")]
+    OwnService {
+        /// The address.
+        address: SocketAddr,
+    },
     /// An option that decides the way of packets was refused.
     #[error(transparent)]
     Option(#[from] OptionError),

@@ -63,8 +63,11 @@ impl Dialer {
     /// A stream to the first of `addresses` that takes it.
     ///
     /// # Errors
-    /// The last address's, when none takes it. There is no limit on time.
+    /// The last address's, when none takes it, and [`ConnectError::OwnService`]. There is no limit on time.
     pub async fn tcp_any(&self, addresses: &[SocketAddr]) -> Result<Socket, ConnectError> {
+        if let Some(&address) = addresses.iter().find(|address| self.permitted.is_own(**address)) {
+            return Err(ConnectError::OwnService { address });
+        }
         let (address, tcp) = match addresses {
             &[address] => (address, self.start(address)?.connect(address).await),
             several => self.connect_any(several).await?,

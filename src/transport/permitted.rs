@@ -1,26 +1,53 @@
 //! Which addresses an outbound may connect to, in whatever form they are written.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     sync::Arc,
 };
 
 use wsray_config::{FinalAction, FinalRule};
 
-/// Freedom's `finalRules`; by default everything may be connected to, as in V2Ray.
+/// Freedom's `finalRules`; by default everything may be connected to, as in V2Ray. What this program serves to its
+/// own user never may.
 #[derive(Clone, Debug, Default)]
-pub struct Permitted(Arc<[FinalRule]>);
+pub struct Permitted {
+    rules: Arc<[FinalRule]>,
+    /// Where this program listens for its user only.
+    own: Option<SocketAddr>,
+}
 
 impl Permitted {
-    /// What these rules permit.
-    pub fn by(rules: &[FinalRule]) -> Self {
-        Self(rules.into())
+    /// What these rules permit, but for what listens at `own`.
+    pub fn by(rules: &[FinalRule], own: Option<SocketAddr>) -> Self {
+        Self { rules: rules.into(), own }
+    }
+
+    /// Whether a stream to `address` would come to what this program serves to its own user.
+    pub fn is_own(&self, address: SocketAddr) -> bool {
+        self.own.is_some_and(|own| {
+            own.port() == address.port()
+                && meanings(address.ip())
+                    .into_iter()
+                    .flatten()
+                    .any(|ip| leads_to(ip, own.ip().to_canonical()))
+        })
     }
 
     /// Whether `address` may be connected to. The first rule that holds decides.
     pub fn allows(&self, address: IpAddr) -> bool {
-        let rule = self.0.iter().find(|rule| holds(rule, address));
+        let rule = self.rules.iter().find(|rule| holds(rule, address));
         rule.is_none_or(|rule| rule.action == FinalAction::Allow)
+    }
+}
+
+/// Whether a connection to `address` comes to who listens on `own`.
+fn leads_to(address: IpAddr, own: IpAddr) -> bool {
+    match address {
+        address if address == own => true,
+        // The system connects to itself.
+        address if address.is_unspecified() => own.is_loopback() || own.is_unspecified(),
+        // Only what is an address of this machine can be bound to.
+        address => own.is_unspecified() && UdpSocket::bind((address, 0)).is_ok(),
     }
 }
 
@@ -72,7 +99,7 @@ mod tests {
 
     #[test]
     fn private_addresses_are_closed_in_every_form_and_public_ones_are_not() {
-        let permitted = Permitted::by(&[rule(FinalAction::Block, Some(IpSet::private()))]);
+        let permitted = Permitted::by(&[rule(FinalAction::Block, Some(IpSet::private()))], None);
         for closed in [
             "127.0.0.1",
             "127.9.9.9",
@@ -106,14 +133,41 @@ mod tests {
     #[test]
     fn first_rule_that_holds_decides_and_without_one_all_is_open() {
         let ten = IpSet::new(["10.0.0.0/8".parse().unwrap()]);
-        let permitted = Permitted::by(&[
-            rule(FinalAction::Allow, Some(ten)),
-            rule(FinalAction::Block, Some(IpSet::private())),
-        ]);
+        let permitted = Permitted::by(
+            &[rule(FinalAction::Allow, Some(ten)), rule(FinalAction::Block, Some(IpSet::private()))],
+            None,
+        );
         for (address, allowed) in [("10.0.0.1", true), ("192.168.0.1", false), ("64:ff9b::10.0.0.1", false)] {
             assert_eq!(permitted.allows(address.parse().unwrap()), allowed, "{address}");
         }
-        assert!(!Permitted::by(&[rule(FinalAction::Block, None)]).allows([1, 1, 1, 1].into()));
+        assert!(!Permitted::by(&[rule(FinalAction::Block, None)], None).allows([1, 1, 1, 1].into()));
         assert!(Permitted::default().allows([127, 0, 0, 1].into()));
+    }
+
+    #[test]
+    fn own_service_is_closed_in_every_form_and_its_neighbours_are_not() {
+        let refuses = |own: &str, address: &str| {
+            let own = own.parse().unwrap();
+            Permitted::by(&[], Some(own)).is_own(address.parse().unwrap())
+        };
+        for address in [
+            "127.0.0.1:8080",
+            "0.0.0.0:8080",
+            "[::]:8080",
+            "[::ffff:127.0.0.1]:8080",
+            "[::127.0.0.1]:8080",
+            "[64:ff9b::127.0.0.1]:8080",
+            "[2002:7f00:1::]:8080",
+        ] {
+            assert!(refuses("127.0.0.1:8080", address), "{address}");
+            assert!(refuses("0.0.0.0:8080", address), "{address}");
+        }
+        assert!(refuses("[::1]:8080", "[::1]:8080") && refuses("[::1]:8080", "[::]:8080"));
+        assert!(refuses("0.0.0.0:8080", "127.9.9.9:8080"), "all addresses of this machine");
+        for address in ["127.0.0.1:8081", "127.9.9.9:8080", "192.0.2.1:8080", "[::1]:8080"] {
+            assert!(!refuses("127.0.0.1:8080", address), "{address}");
+        }
+        assert!(!refuses("0.0.0.0:8080", "192.0.2.1:8080"), "no address of this machine");
+        assert!(!Permitted::default().is_own("127.0.0.1:8080".parse().unwrap()));
     }
 }

@@ -280,5 +280,12 @@ impl Check<'_> {
                 "write it on the server instead",
             );
         }
+        if self.ws.preconnect.is_some() {
+            self.warn(
+                &self.ws.place,
+                "preconnect has no effect: a browser connects when a session asks for it",
+                "remove it here; with \"mux\": { \"enabled\": true } sessions share connections that are there",
+            );
+        }
     }
 }
