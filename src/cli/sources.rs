@@ -9,6 +9,7 @@ use std::{
 };
 
 use wsray_config::Format;
+use zeroize::Zeroize as _;
 
 use super::{Named, Sources, help_text};
 
@@ -23,7 +24,7 @@ const STDIN_NAME: &str = "stdin";
 pub struct SourceText {
     /// What messages call it: its path as it was named, or `stdin`.
     pub name: String,
-    /// What stands in it: holds secrets.
+    /// What stands in it: holds secrets, and is wiped when dropped.
     pub text: String,
 }
 
@@ -31,6 +32,12 @@ impl SourceText {
     /// Whether it cannot be read again.
     pub fn is_standard_input(&self) -> bool {
         self.name == STDIN_NAME
+    }
+}
+
+impl Drop for SourceText {
+    fn drop(&mut self) {
+        self.text.zeroize();
     }
 }
 

@@ -13,6 +13,7 @@ use std::{
 
 use wsray_route::{Facts, Sniffed};
 use wsray_vmess::{Address, Network, Target};
+use zeroize::Zeroize as _;
 
 /// A session as its inbound understood it.
 #[derive(Clone, Debug)]
@@ -102,13 +103,19 @@ impl fmt::Display for Source {
     }
 }
 
-/// Who somebody says he is: a client to us, or we to a proxy. Its `Debug` shows nothing.
+/// Who somebody says he is: a client to us, or we to a proxy. Its `Debug` shows nothing, and dropping it wipes the password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
     /// The user's name, as sent.
     pub user: Vec<u8>,
     /// The password, as sent: secret.
     pub password: Vec<u8>,
+}
+
+impl Drop for Credentials {
+    fn drop(&mut self) {
+        self.password.zeroize();
+    }
 }
 
 impl fmt::Debug for Credentials {

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fmt, net::IpAddr, num::NonZeroU16, time::Duration};
 
 use wsray_vmess::{Address, SecurityChoice, UserId};
+use zeroize::Zeroize as _;
 
 use crate::{ClientStream, Dial, Dns, PemSource, Place, Routing, ServerStream, Sniffing, SocketOptions};
 
@@ -376,13 +377,19 @@ impl Inbound {
     }
 }
 
-/// A user and password of a local inbound or of a proxy. `Debug` shows no password.
+/// A user and password of a local inbound or of a proxy. `Debug` shows no password, and dropping it wipes that.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Account {
     /// The name.
     pub user: String,
     /// The password.
     pub password: String,
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        self.password.zeroize();
+    }
 }
 
 impl fmt::Debug for Account {

@@ -8,6 +8,7 @@ use std::{
 use wsray_route::Cidr;
 use wsray_vmess::{Address, Target};
 use wsray_ws::{EarlyData, Headers, Path};
+use zeroize::Zeroize as _;
 
 use crate::Place;
 
@@ -77,6 +78,15 @@ pub struct Pem {
     pub place: Place,
     /// The text or the file.
     pub source: PemSource,
+}
+
+/// Text in the configuration may be a key.
+impl Drop for Pem {
+    fn drop(&mut self) {
+        if let PemSource::Inline(text) = &mut self.source {
+            text.zeroize();
+        }
+    }
 }
 
 impl std::fmt::Debug for Pem {

@@ -3,6 +3,10 @@
 use std::{fmt, str::FromStr};
 
 /// A user's id: 16 bytes, secret. Its `Debug` shows two of them.
+///
+/// It is `Copy` and not wiped: it comes from a text and a tree of it that hold it too, and lasts as long as the
+/// configuration it stands in, which is as long as the program runs. What is made of it for users who come and go,
+/// [`CmdKey`](crate::CmdKey), the keys of auth IDs and of sessions, is wiped when dropped.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct UserId([u8; 16]);
 
