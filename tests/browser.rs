@@ -474,6 +474,81 @@ fn dial_without_a_tab_names_the_page_and_fails_in_time() {
     forwarding.client.node.log_line(&["no browser tab is here", &format!("open {}", forwarding.page)]);
 }
 
+/// More of what [`apps::check_echo`] has begun.
+fn echoes(mut stream: &TcpStream) -> bool {
+    let mut answer = [0; 4];
+    stream.write_all(b"more").and_then(|()| stream.read_exact(&mut answer)).is_ok() && &answer == b"more"
+}
+
+/// A tab that another one hides; browsers slow its timers down.
+#[test]
+fn tab_in_the_background_goes_on() {
+    need_chromium!();
+    let origin = Origin::start();
+    let link = Link::default();
+    let server = Server::start(Kind::Wsray, &link);
+    let forwarding = Forwarding::start(&link, server.port);
+    let browser = Chromium::start();
+    let tab = forwarding.tab(&browser);
+    let before = forwarding.connect(&origin);
+    apps::check_echo(&before).unwrap();
+    let front = browser.open("about:blank");
+    front.call("Page.bringToFront", &json!({}));
+    tab.wait_until("document.visibilityState === 'hidden'");
+    thread::sleep(Duration::from_secs(2));
+    let timers = tab.eval(
+        "new Promise(done => { const begun = performance.now(); let left = 5; const tick = () => left-- ? \
+         setTimeout(tick, 10) : done(performance.now() - begun); tick(); })",
+    );
+    println!("five timers of 10 ms took {timers} ms in the background");
+    assert!(timers.as_f64().unwrap() > 900.0, "it is not throttled: {timers}");
+    assert!(echoes(&before), "the running stream");
+    let started = Instant::now();
+    for _ in 0..20 {
+        apps::check_echo(&forwarding.connect(&origin)).unwrap();
+    }
+    println!("twenty dials took {:?} in the background", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(10), "took {:?}", started.elapsed());
+    exchange(&forwarding, &origin, MANY / 8);
+    assert_eq!(tab.eval("document.visibilityState"), "hidden");
+}
+
+#[test]
+fn reload_keeps_tabs_and_their_streams_and_a_page_that_moves_is_named() {
+    need_chromium!();
+    let origin = Origin::start();
+    let link = Link::default();
+    let server = Server::start(Kind::Wsray, &link);
+    let mut written = Value::Null;
+    let forwarding = Forwarding::start_with(&link, server.port, |config| written = config.clone());
+    let browser = Chromium::start();
+    let tab = forwarding.tab(&browser);
+    let stream = forwarding.connect(&origin);
+    apps::check_echo(&stream).unwrap();
+    let node = &forwarding.client.node;
+
+    written["policy"] = json!({ "levels": { "0": { "connIdle": 200 } } });
+    node.rewrite(&written);
+    node.signal("HUP");
+    node.log_line(&["reloaded: "]);
+    assert!(echoes(&stream), "the running stream");
+    apps::check_echo(&forwarding.connect(&origin)).unwrap();
+    assert_eq!(tab.eval("seen.connected"), true, "the same tab");
+
+    let moved = free_port();
+    written["browserForwarder"]["listenPort"] = json!(moved);
+    node.rewrite(&written);
+    node.signal("HUP");
+    let page = format!("http://127.0.0.1:{moved}/");
+    node.log_line(&["reloaded: ", &format!("open {page} in a browser")]);
+    assert!(echoes(&stream), "the running stream");
+    let new = browser.open(&page);
+    new.wait_until("seen.connected");
+    apps::check_echo(&forwarding.connect(&origin)).unwrap();
+    tab.wait_until("!seen.connected");
+    assert!(echoes(&stream), "the running stream");
+}
+
 /// The token of the new process is another one, so the page has to load itself anew.
 #[test]
 fn page_finds_a_restarted_program_by_itself() {

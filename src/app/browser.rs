@@ -1,6 +1,7 @@
 //! The browser that makes connections: its service, and how outbounds reach it.
 
 use std::{
+    fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -82,6 +83,12 @@ impl Wanted {
             task.spawn(Arc::clone(&self.service).serve(listener));
         }
         Served { address: address(&self.config), _task: task }
+    }
+}
+
+impl fmt::Display for Served {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.address.fmt(f)
     }
 }
 

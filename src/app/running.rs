@@ -81,6 +81,8 @@ pub struct Changes {
     pub opened: Vec<String>,
     /// The other way round.
     pub closed: Vec<String>,
+    /// Where a person has to open the page for browsers from now on.
+    pub page: Option<String>,
     /// How many VMess users are none any more.
     pub removed_users: usize,
 }
@@ -93,6 +95,9 @@ impl fmt::Display for Changes {
         }
         for address in &self.closed {
             write!(f, "; no longer listening on {address}")?;
+        }
+        if let Some(page) = &self.page {
+            write!(f, "; open {page} in a browser, tabs do not find the new page by themselves")?;
         }
         match self.removed_users {
             0 => Ok(()),
@@ -173,10 +178,12 @@ impl Running {
         match (&app.browser, page) {
             (Some(browser), Some(listener)) => {
                 changes.opened.push(listener.to_string());
+                changes.closed.extend(self.browser.as_ref().map(browser::Served::to_string));
+                changes.page = Some(browser.page().to_owned());
                 self.browser = Some(browser.serve(listener));
             }
             (Some(_), None) => {}
-            (None, _) => self.browser = None,
+            (None, _) => changes.closed.extend(self.browser.take().as_ref().map(browser::Served::to_string)),
         }
         changes.removed_users = self.take_over(app);
         Ok(changes)
