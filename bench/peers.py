@@ -17,6 +17,9 @@ class Profile:
     security: str | None  # None: SOCKS to SOCKS, no VMess
     tls: bool = False
     early_data: bool = False
+    preconnect: int = 0  # wsray's: connections made before they are needed
+    resumption: bool = False
+    tls_early_data: bool = False  # wsray's
 
 
 PROFILES = {p.name: p for p in [
@@ -31,6 +34,10 @@ PROFILES = {p.name: p for p in [
     Profile("wss-none", "none", tls=True),
     Profile("wss-zero", "zero", tls=True),
     Profile("wss-ed", "aes-128-gcm", tls=True, early_data=True),
+    Profile("wss-resumed", "aes-128-gcm", tls=True, resumption=True),
+    Profile("wss-ed0", "aes-128-gcm", tls=True, early_data=True, resumption=True, tls_early_data=True),
+    Profile("ws-ready", "aes-128-gcm", preconnect=2),
+    Profile("wss-ready", "aes-128-gcm", tls=True, preconnect=2),
 ]}
 
 
@@ -43,8 +50,12 @@ class Link:
     key: str
 
 
+# What no other program can do, or what wsray alone is asked for here.
+WSRAYS = frozenset({"wss-resumed", "wss-ed0", "ws-ready", "wss-ready"})
+
+
 class Peer:
-    lacks = frozenset({"plain"})  # profiles that it cannot do
+    lacks = WSRAYS | {"plain"}  # profiles that it cannot do
 
     def __init__(self, name, binary, lacks=()):
         self.name, self.binary = name, binary
@@ -98,9 +109,20 @@ class V2Ray(Peer):
 
 
 class Wsray(V2Ray):
-    """V2Ray's document, its own command line."""
+    """V2Ray's document with some more, its own command line."""
+    lacks = frozenset({"plain"})
     command = Peer.command
     version = Peer.version
+
+    def stream(self, side, link, profile):
+        stream = super().stream(side, link, profile)
+        if profile.preconnect and side == "client":
+            stream["wsSettings"]["preconnect"] = profile.preconnect
+        if profile.resumption:
+            stream["tlsSettings"]["enableSessionResumption"] = True
+        if profile.tls_early_data:
+            stream["tlsSettings"]["enableEarlyData"] = True
+        return stream
 
 
 class SingBox(Peer):

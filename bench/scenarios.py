@@ -93,11 +93,63 @@ def idle(count):
     return scenario
 
 
+def busy(count, streams):
+    """Bulk on some of many tunnels: what buffers come to. Every reader is as fast as the machine allows."""
+    def scenario(stack, scale):
+        meter(stack, stack.load("tunnels", "echo", workers=1, seconds=0.3))
+        time.sleep(2)
+        before = {side: child.resident_kib() for side, child in stack.proxies().items()}
+        load = subprocess.Popen(stack.load("idle", "echo", tunnels=count - streams), text=True, stdin=subprocess.PIPE,
+                                stdout=subprocess.PIPE)
+        with load:
+            row = json.loads(load.stdout.readline())
+            idle = {side: child.resident_kib() for side, child in stack.proxies().items()}
+            each = int(4096 * MIB * scale) // streams
+            row |= meter(stack, stack.load("bulk", "bulk", direction="down", streams=streams, bytes=each))
+            for side, child in stack.proxies().items():
+                row[f"{side}_idle_mib"] = (idle[side] - before[side]) / 1024
+                row[f"{side}_busy_mib"] = (child.resident_kib("VmHWM") - idle[side]) / 1024
+            load.stdin.close()
+            return row | json.loads(load.stdout.readline())
+    return scenario
+
+
+def trips():
+    """Round trips until an application has its first byte, from its connection to the client on."""
+    def scenario(stack, _scale):
+        def load(most):
+            return stack.load("tunnels", "echo", workers=1, seconds=60, most=most, **{"pause-ms": 4 * WAY_MS})
+        meter(stack, load(2))  # tickets come, connections are made before they are needed
+        row = meter(stack, load(9))
+        return row | {"trips": row["p50_us"] / 1e3 / WAY_MS}
+    return scenario
+
+
+def wire(direction):
+    """What else than payload is on the way between client and server, below TCP's own."""
+    def scenario(stack, scale):
+        payload = int(256 * MIB * scale)
+        row = meter(stack, stack.load("bulk", "bulk", direction=direction, streams=1, bytes=payload))
+        end = time.monotonic() + 5
+        while (on_the_way := stack.passed_on()[direction]) < payload and time.monotonic() < end:
+            time.sleep(0.1)  # some keep a connection for a second
+        if on_the_way < payload:
+            raise RuntimeError("the connection has not ended")
+        return row | {"overhead_percent": 100 * (on_the_way / payload - 1)}
+    return scenario
+
+
+WAY_MS = 50
+
 SCENARIOS = {
     "down1": bulk("down", 1), "up1": bulk("up", 1), "down8": bulk("down", 8), "up8": bulk("up", 8),
     "conn1": tunnels(1), "conn16": tunnels(16), "ping64": ping(64), "ping1k": ping(1024),
-    "idle1k": idle(1000), "idle5k": idle(5000),
+    "idle1k": idle(1000), "idle5k": idle(5000), "busy100": busy(10_000, 100),
+    "trips": trips(), "wire-down": wire("down"), "wire-up": wire("up"),
 }
+
+# How long the way between client and server is in those that have a hop there.
+ROUND_TRIP_MS = {"trips": WAY_MS, "wire-down": 0, "wire-up": 0}
 
 # The columns of the tables, by how a scenario's name begins: heading, figure, digits.
 COLUMNS = {
@@ -110,6 +162,11 @@ COLUMNS = {
     ("ping",): [("CPU us", "cpu_us", 1), ("client", "client_us", 1), ("server", "server_us", 1),
                 ("p50 us", "p50_us", 0), ("p99 us", "p99_us", 0), ("p999 us", "p999_us", 0),
                 ("others", "others", 1)],
+    ("busy",): [("client idle MiB", "client_idle_mib", 0), ("client busy: more MiB", "client_busy_mib", 0),
+                ("server idle MiB", "server_idle_mib", 0), ("server busy: more MiB", "server_busy_mib", 0),
+                ("open", "open", 0), ("alive", "alive", 0), ("others", "others", 1)],
+    ("trips",): [("round trips", "trips", 2), ("p50 us", "p50_us", 0), ("failed", "failed", 0)],
+    ("wire",): [("bytes over payload, %", "overhead_percent", 2)],
     ("idle",): [("client KiB", "client_kib", 1), ("server KiB", "server_kib", 1), ("open", "open", 0),
                 ("alive", "alive", 0), ("client start MiB", "client_start_mib", 0),
                 ("server start MiB", "server_start_mib", 0), ("client ms/s", "client_idle_ms_s", 1),

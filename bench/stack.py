@@ -1,6 +1,7 @@
 """A running stack: load -> SOCKS -> client -> server -> endpoint, and what each process has used."""
 
 import contextlib
+import json
 import os
 import socket
 import subprocess
@@ -45,25 +46,34 @@ class Child:
 class Stack:
     """Context manager."""
 
-    def __init__(self, loadgen, work, client, server, profile):
-        self.loadgen, self.work, self.profile = loadgen, work, profile
+    def __init__(self, loadgen, work, client, server, profile, round_trip_ms=None):
+        """`round_trip_ms`: there is a hop between client and server, which counts bytes, and is so long."""
+        self.loadgen, self.work, self.profile, self.round_trip_ms = loadgen, work, profile, round_trip_ms
         self.sides = {"server": server, "client": client}
         self.children = {}
 
     def __enter__(self):
-        socks, hop, echo, bulk = free_ports(4)
+        socks, hop, echo, bulk, way = free_ports(5)
         self.targets = {"echo": f"127.0.0.1:{echo}", "bulk": f"127.0.0.1:{bulk}"}
         self.proxy = f"127.0.0.1:{socks}"
         link = Link(socks, hop, *certificate(self.work))
+        links = {"server": link, "client": link}
         try:
             endpoint = [self.loadgen, "endpoint", "--echo", self.targets["echo"], "--bulk", self.targets["bulk"]]
             self.children["endpoint"] = Child(endpoint, bulk, self.path("endpoint.log"))
+            if self.round_trip_ms is not None:
+                links["client"] = Link(socks, way, link.certificate, link.key)
+                passing = [self.loadgen, "hop", "--listen", f"127.0.0.1:{way}", "--to", f"127.0.0.1:{hop}",
+                           "--round-trip-ms", str(self.round_trip_ms)]
+                with contextlib.suppress(FileNotFoundError):
+                    os.remove(self.path("hop.log"))
+                self.children["hop"] = Child(passing, way, self.path("hop.log"))
             for side, peer in self.sides.items():
                 config = self.path(f"{peer.name}-{side}-{self.profile.name}.json")
                 with open(config, "w") as f:
-                    f.write(peer.document(side, link, self.profile))
+                    f.write(peer.document(side, links[side], self.profile))
                 port = socks if side == "client" else hop
-                self.children[side] = Child(peer.command(side, link, config), port,
+                self.children[side] = Child(peer.command(side, links[side], config), port,
                                             self.path(f"{peer.name}-{side}.log"))
         except BaseException:
             self.__exit__()
@@ -71,7 +81,7 @@ class Stack:
         return self
 
     def __exit__(self, *_):
-        for side in ("client", "server", "endpoint"):
+        for side in ("client", "server", "hop", "endpoint"):
             if side in self.children:
                 self.children.pop(side).stop()
 
@@ -80,6 +90,12 @@ class Stack:
 
     def proxies(self):
         return {side: self.children[side] for side in ("client", "server")}
+
+    def passed_on(self):
+        """What the hop has passed on, up to the last connection that has ended."""
+        with open(self.path("hop.log")) as f:
+            lines = f.read().splitlines()
+        return json.loads(lines[-1]) if lines else {"up": 0, "down": 0}
 
     def load(self, command, target, **options):
         """The command line of a load."""

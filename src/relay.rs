@@ -56,6 +56,22 @@ pub enum Whose {
     Outbound,
 }
 
+/// Whether what was moved is the whole of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Completeness {
+    Whole,
+    Part,
+}
+
+impl Ending {
+    fn completeness(&self) -> Completeness {
+        match self {
+            Self::Complete | Self::Left(..) => Completeness::Whole,
+            Self::Cut(..) | Self::Idle => Completeness::Part,
+        }
+    }
+}
+
 impl fmt::Display for Ending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -79,23 +95,30 @@ impl fmt::Display for Whose {
 
 /// Moves `up` (inbound to outbound) and down. `up_ended`: the inbound's stream is over already, and what it held
 /// has been given to the outbound.
-pub async fn relay(
+///
+/// All that an idle session keeps beside its endpoints is in this future, so it is put together outside of it: what an
+/// `async fn` is given is kept twice.
+pub fn relay(
     mut inbound: BoxEndpoint,
     mut outbound: BoxEndpoint,
     up: FirstPayload,
     timeouts: IdleTimeouts,
-) -> Outcome {
+) -> impl Future<Output = Outcome> + Send {
     let mut up_lane = Lane::new(up.bytes);
     if up.ended {
         outbound.finish();
         up_lane.state = LaneState::Finishing;
     }
     let mut relay = Relay { up: up_lane, down: Lane::new(0), timeouts, moved: Instant::now() };
-    let mut idle = std::pin::pin!(sleep_until(relay.deadline(&*inbound, &*outbound)));
-    let ending = poll_fn(|cx| relay.poll(cx, &mut *inbound, &mut *outbound, idle.as_mut())).await;
-    let outcome = Outcome { up: relay.up.bytes, down: relay.down.bytes, ending };
-    close(inbound, outbound, &outcome.ending).await;
-    outcome
+    async move {
+        let ending = {
+            let mut idle = std::pin::pin!(sleep_until(relay.deadline(&*inbound, &*outbound)));
+            poll_fn(|cx| relay.poll(cx, &mut *inbound, &mut *outbound, idle.as_mut())).await
+        };
+        let outcome = Outcome { up: relay.up.bytes, down: relay.down.bytes, ending };
+        Box::pin(close(inbound, outbound, outcome.ending.completeness())).await;
+        outcome
+    }
 }
 
 /// What the outbound was given before the relay began.
@@ -344,8 +367,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// What a reset overtakes is lost, so it waits a moment for the peer to take what was sent.
 const RESET_GRACE: Duration = Duration::from_millis(100);
 
-async fn close(mut inbound: BoxEndpoint, mut outbound: BoxEndpoint, ending: &Ending) {
-    if matches!(ending, Ending::Complete | Ending::Left(..)) {
+async fn close(mut inbound: BoxEndpoint, mut outbound: BoxEndpoint, complete: Completeness) {
+    if complete == Completeness::Whole {
         let both = async {
             tokio::join!(poll_fn(|cx| inbound.poll_close(cx)), poll_fn(|cx| outbound.poll_close(cx)));
         };

@@ -459,3 +459,83 @@ fn tls_early_data_that_is_sent_again_opens_no_session() {
     }
     assert_eq!(origin.connections(), 3, "a recorded opening was taken again");
 }
+
+/// A server whose TLS takes a flight again (each of these has a ticket of its own) still has VMess, which does not.
+#[test]
+fn opening_in_fresh_tls_early_data_is_refused_when_vmess_has_seen_it() {
+    let origin = Origin::start();
+    let link = Link { tls: Tls::On, early: SWP, ..Link::default() };
+    let server = Server::start_with(Kind::Wsray, &link, |config| resume(config, "inbounds", true));
+    let request = request_of_a_client(&Link { tls: Tls::Off, ..link }, &origin);
+    let mut client = Resuming::new(server.port);
+
+    let (accepted, answer) = client.send(b"GET /ray HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert!(!accepted && !answer.starts_with("HTTP/1.1 101"), "there is nothing to resume: {answer}");
+
+    let (accepted, answer) = client.send(&request);
+    assert!(accepted && answer.starts_with("HTTP/1.1 101"), "the first time: {answer}");
+    support::eventually(|| (origin.connections() == 1).then_some(())).expect("a session");
+
+    let (accepted, answer) = client.send(&request);
+    assert!(accepted, "TLS takes it, so that it is VMess that has to refuse it: {answer}");
+    thread::sleep(Duration::from_millis(500));
+    assert_eq!(origin.connections(), 1, "an opening was taken again");
+}
+
+/// The upgrade request of a client without TLS, with the opening of a session to `origin` in it.
+fn request_of_a_client(link: &Link, origin: &Origin) -> Vec<u8> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = Client::start(Kind::Wsray, link, listener.local_addr().unwrap().port());
+    let mut application = apps::socks5(client.socks, origin.address.into(), None).unwrap();
+    application.write_all(&pattern(0, 64)).unwrap();
+    let mut stream = listener.accept().unwrap().0;
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") {
+        let mut block = [0; 4096];
+        let read = stream.read(&mut block).unwrap();
+        assert!(read > 0, "the client left");
+        request.extend(&block[..read]);
+    }
+    request
+}
+
+/// A TLS client that resumes its sessions, and sends early data wherever it may.
+struct Resuming {
+    config: std::sync::Arc<rustls::ClientConfig>,
+    port: u16,
+}
+
+impl Resuming {
+    fn new(port: u16) -> Self {
+        use rustls::pki_types::{CertificateDer, pem::PemObject};
+        let mut roots = rustls::RootCertStore::empty();
+        let authority = &support::certificate::files().authority;
+        roots.add(CertificateDer::from_pem_file(authority).unwrap()).unwrap();
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let mut config = rustls::ClientConfig::builder_with_provider(provider.into())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.enable_early_data = true;
+        Self { config: config.into(), port }
+    }
+
+    /// Whether early data was accepted, and the first of the answer.
+    fn send(&mut self, request: &[u8]) -> (bool, String) {
+        let name = support::certificate::NAME.try_into().unwrap();
+        let mut tls = rustls::ClientConnection::new(std::sync::Arc::clone(&self.config), name).unwrap();
+        let early = tls.early_data().map_or(0, |mut early| early.write(request).unwrap());
+        let mut socket = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        while tls.is_handshaking() {
+            tls.complete_io(&mut socket).unwrap();
+        }
+        let accepted = tls.is_early_data_accepted();
+        let mut stream = rustls::Stream::new(&mut tls, &mut socket);
+        stream.write_all(&request[if accepted { early } else { 0 }..]).unwrap();
+        let mut answer = [0; 1024];
+        let read = stream.read(&mut answer).unwrap_or(0);
+        (accepted, String::from_utf8_lossy(&answer[..read]).into_owned())
+    }
+}

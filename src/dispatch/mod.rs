@@ -17,13 +17,13 @@ use std::{
 use tokio::time::{Instant, timeout};
 use wsray_config::{Families, Policy};
 use wsray_route::{Balancer, Decision, Destination, Router, Sniffed};
-use wsray_vmess::{Address, Network};
+use wsray_vmess::{Address, Network, Target};
 
 use crate::{
     names::Names,
     observe::{Access, Level, Log, Outcome},
     outbound::{Outbound, OutboundError, OutboundKind},
-    relay::{Ending, IdleTimeouts, cut, relay},
+    relay::{Ending, FirstPayload, IdleTimeouts, cut, relay},
     session::{Mapping, Reach, Session},
     sniff::overhear,
     stream::{BoxEndpoint, PacketAddr, Pool},
@@ -50,6 +50,22 @@ pub struct Dispatcher {
     pub last_id: Arc<AtomicU64>,
 }
 
+/// A session that is connected.
+struct Begun {
+    inbound: BoxEndpoint,
+    outbound: BoxEndpoint,
+    first: FirstPayload,
+    timeouts: IdleTimeouts,
+    about: About,
+}
+
+/// What is told of a session at its end.
+struct About {
+    id: u64,
+    target: Target,
+    started: Instant,
+}
+
 impl Dispatcher {
     /// A number for a session.
     pub fn new_id(&self) -> u64 {
@@ -57,13 +73,30 @@ impl Dispatcher {
     }
 
     /// Runs a session to its end.
-    pub async fn run(self: &Arc<Self>, mut session: Session, mut inbound: BoxEndpoint) {
+    ///
+    /// It may be idle for hours: what it needs only until it is connected goes with the box of [`Dispatcher::begin`].
+    pub fn run<'a>(
+        self: &'a Arc<Self>,
+        session: Session,
+        inbound: BoxEndpoint,
+    ) -> impl Future<Output = ()> + Send + 'a {
+        let begin = Box::pin(self.begin(session, inbound));
+        async move {
+            let Some(Begun { inbound, outbound, first, timeouts, about }) = begin.await else { return };
+            let outcome = relay(inbound, outbound, first, timeouts).await;
+            self.tell_ended(&about, &outcome);
+        }
+    }
+
+    /// Routes a session and connects it; `None`: it is over already.
+    async fn begin(self: &Arc<Self>, mut session: Session, mut inbound: BoxEndpoint) -> Option<Begun> {
         if session.network == Network::Udp && session.target.is_packet_addr() {
             inbound = Box::new(PacketAddr::new(inbound));
             session.reach = Reach::Any(Mapping::PacketAddr);
         }
         if let Reach::Any(mapping) = session.reach {
-            return Box::pin(packets::run(self, session, mapping, inbound)).await;
+            Box::pin(packets::run(self, session, mapping, inbound)).await;
+            return None;
         }
         let mut heard = session.said.take();
         let sniffing = session.sniffing.filter(|_| session.network == Network::Tcp);
@@ -74,11 +107,8 @@ impl Dispatcher {
                     inbound = Box::new(overheard);
                 }
                 Err(cut) => {
-                    return self.log.debug(
-                        Some(session.id),
-                        "dispatch",
-                        format_args!("cut while sniffing: {cut}"),
-                    );
+                    self.log.debug(Some(session.id), "dispatch", format_args!("cut while sniffing: {cut}"));
+                    return None;
                 }
             }
         }
@@ -86,46 +116,64 @@ impl Dispatcher {
             session.learn(heard, sniffing);
         }
         let outbound = &self.outbounds[Box::pin(self.route(&session, heard.as_deref())).await];
-        drop(heard); // The session may be long.
         self.tell_accepted(&session, outbound);
-        self.carry(session, inbound, outbound).await;
+        self.connect(session, inbound, outbound).await
     }
 
     /// Connects a session and relays it to its end.
-    async fn carry(&self, session: Session, mut inbound: BoxEndpoint, outbound: &Outbound) {
+    async fn carry(&self, session: Session, inbound: BoxEndpoint, outbound: &Outbound) {
+        let connect = Box::pin(self.connect(session, inbound, outbound));
+        let Some(Begun { inbound, outbound, first, timeouts, about }) = connect.await else { return };
+        let outcome = relay(inbound, outbound, first, timeouts).await;
+        self.tell_ended(&about, &outcome);
+    }
+
+    /// Connects a session, or refuses it.
+    async fn connect(
+        &self,
+        session: Session,
+        mut inbound: BoxEndpoint,
+        outbound: &Outbound,
+    ) -> Option<Begun> {
         let started = Instant::now();
-        match Box::pin(outbound.connect(&session, &mut *inbound)).await {
-            Ok(connected) => {
-                if let Some(how) = connected.how {
-                    self.log.debug(
-                        Some(session.id),
-                        "outbound",
-                        format_args!("connected after {} ms: {how}", started.elapsed().as_millis()),
-                    );
-                }
-                let timeouts = self.idle_timeouts(&session);
-                let outcome = relay(inbound, connected.endpoint, connected.first, timeouts).await;
-                let level = match outcome.ending {
-                    Ending::Cut(..) => Level::Info,
-                    _ => Level::Debug,
-                };
-                self.log.limited(
-                    level,
-                    "sessions ended",
-                    Some(session.id),
-                    "dispatch",
-                    format_args!(
-                        "{} ended after {:.1} s, {} bytes up, {} bytes down: {}",
-                        session.target,
-                        started.elapsed().as_secs_f32(),
-                        outcome.up,
-                        outcome.down,
-                        outcome.ending
-                    ),
-                );
+        let connected = match Box::pin(outbound.connect(&session, &mut *inbound)).await {
+            Ok(connected) => connected,
+            Err(error) => {
+                self.refuse(&session, outbound, inbound, error).await;
+                return None;
             }
-            Err(error) => self.refuse(&session, outbound, inbound, error).await,
+        };
+        if let Some(how) = connected.how {
+            self.log.debug(
+                Some(session.id),
+                "outbound",
+                format_args!("connected after {} ms: {how}", started.elapsed().as_millis()),
+            );
         }
+        let timeouts = self.idle_timeouts(&session);
+        let about = About { id: session.id, target: session.target, started };
+        Some(Begun { inbound, outbound: connected.endpoint, first: connected.first, timeouts, about })
+    }
+
+    fn tell_ended(&self, about: &About, outcome: &crate::relay::Outcome) {
+        let level = match outcome.ending {
+            Ending::Cut(..) => Level::Info,
+            _ => Level::Debug,
+        };
+        self.log.limited(
+            level,
+            "sessions ended",
+            Some(about.id),
+            "dispatch",
+            format_args!(
+                "{} ended after {:.1} s, {} bytes up, {} bytes down: {}",
+                about.target,
+                about.started.elapsed().as_secs_f32(),
+                outcome.up,
+                outcome.down,
+                outcome.ending
+            ),
+        );
     }
 
     /// The outbound's index; names are looked up only where a rule depends on it.

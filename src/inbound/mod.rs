@@ -9,7 +9,7 @@ pub mod socks;
 pub mod vmess;
 mod waiting;
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, pin::Pin, sync::Arc, time::Duration};
 
 use tokio::time::timeout;
 use wsray_config::Networks;
@@ -25,6 +25,9 @@ use crate::{
 pub use listen::{BindUnixError, Listener, SocketFile, bind, bind_unix};
 pub use serve::{Connections, serve};
 pub use waiting::Seat;
+
+/// What is done for a connection, to its end.
+type Served<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// What every inbound needs.
 #[derive(Clone, Debug)]
@@ -59,18 +62,22 @@ pub enum Inbound {
 }
 
 impl Inbound {
-    /// Serves one connection to its end; it has its `seat` until its client is known.
-    pub async fn connection(&self, socket: Socket, peer: Source, seat: Seat) {
+    /// Serves one connection to its end; it has its `seat` until its client is known. In a box of the size that this
+    /// inbound needs, since idle connections are many.
+    pub fn connection(&self, socket: Socket, peer: Source, seat: Seat) -> Served<'_> {
         match self {
-            Self::Vmess(vmess) => vmess.connection(socket, peer, seat).await,
-            Self::Socks(socks) => socks.connection(socket, peer, seat).await,
-            Self::Http(http) => http.connection(socket, peer, seat).await,
-            Self::Dokodemo(door) => door.connection(socket, peer, seat).await,
-            Self::Mixed(socks, http) => match timeout(socks.common.handshake, socket.peek()).await {
-                Ok(Ok(Some(b'A'..=b'Z'))) => http.connection(socket, peer, seat).await,
-                Ok(Ok(Some(_))) => socks.connection(socket, peer, seat).await,
-                _ => {}
-            },
+            Self::Vmess(vmess) => Box::pin(vmess.connection(socket, peer, seat)),
+            Self::Socks(socks) => Box::pin(socks.connection(socket, peer, seat)),
+            Self::Http(http) => Box::pin(http.connection(socket, peer, seat)),
+            Self::Dokodemo(door) => Box::pin(door.connection(socket, peer, seat)),
+            Self::Mixed(socks, http) => Box::pin(async move {
+                let served: Served<'_> = match timeout(socks.common.handshake, socket.peek()).await {
+                    Ok(Ok(Some(b'A'..=b'Z'))) => Box::pin(http.connection(socket, peer, seat)),
+                    Ok(Ok(Some(_))) => Box::pin(socks.connection(socket, peer, seat)),
+                    _ => return,
+                };
+                served.await;
+            }),
         }
     }
 

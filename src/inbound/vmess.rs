@@ -3,7 +3,6 @@
 use std::{
     collections::HashSet,
     future::poll_fn,
-    pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -20,7 +19,7 @@ use wsray_vmess::{
     Users,
 };
 
-use super::{Common, Seat};
+use super::{Common, Seat, Served};
 use crate::{
     mux::{Driver, Opened},
     observe::Level,
@@ -91,32 +90,43 @@ enum Refusal {
 
 impl VmessInbound {
     /// Serves one connection: one deadline from here to a known user, who keeps it for as long as he is one.
-    pub async fn connection(&self, socket: Socket, peer: Source, seat: Seat) {
+    pub fn connection(
+        &self,
+        socket: Socket,
+        peer: Source,
+        seat: Seat,
+    ) -> impl Future<Output = ()> + Send + '_ {
         let deadline = Instant::now() + self.common.handshake;
-        // One box after the other: a stranger never holds the room of a session.
-        let Some(accepted) = Box::pin(self.accept(socket, peer, deadline)).await else { return };
-        let Some((source, channel, user, request)) = Box::pin(self.open(accepted)).await else { return };
-        drop(seat);
-        let command = request.command.clone();
-        if command == Command::Mux {
+        // One box after the other: a stranger never holds the room of a session, nor a session a stranger's.
+        let accepting = Box::pin(self.accept(socket, peer, deadline));
+        async move {
+            let Some(accepted) = accepting.await else { return };
+            let Some((source, user, served)) = Box::pin(self.open(accepted)).await else { return };
+            drop(seat);
+            let name = &self.names[user.0];
+            let mut dismissed = name.dismissed.subscribe();
+            tokio::select! {
+                () = served => {}
+                _ = dismissed.wait_for(|dismissed| *dismissed) => {
+                    let log = &self.common.dispatcher.log;
+                    log.debug(None, "vmess", format_args!("{source} cut: its user was removed from the configuration"));
+                }
+            }
+        }
+    }
+
+    /// What a known user asked for.
+    fn serve(&self, source: Source, channel: Channel, user: UserIndex, request: &Request) -> Option<Served<'_>> {
+        if request.command == Command::Mux {
             channel.socket().share();
         }
-        let Ok(stream) = VmessStream::server(channel, &request) else { return };
-        drop(request);
+        let stream = VmessStream::server(channel, request).ok()?;
         let name = &self.names[user.0];
-        let served: Pin<Box<dyn Future<Output = ()> + Send>> = match command {
+        Some(match request.command.clone() {
             Command::Tcp(target) => self.session(source, name, Network::Tcp, target, stream),
             Command::Udp(target) => self.session(source, name, Network::Udp, target, stream),
             Command::Mux => Box::pin(self.multiplexed(source, name, stream)),
-        };
-        let mut dismissed = name.dismissed.subscribe();
-        tokio::select! {
-            () = served => {}
-            _ = dismissed.wait_for(|dismissed| *dismissed) => {
-                let log = &self.common.dispatcher.log;
-                log.debug(None, "vmess", format_args!("{source} cut: its user was removed from the configuration"));
-            }
-        }
+        })
     }
 
     fn session<'a>(
@@ -126,7 +136,7 @@ impl VmessInbound {
         network: Network,
         target: Target,
         stream: VmessStream,
-    ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+    ) -> Served<'a> {
         let mut session = self.common.session(source, name.email.clone(), network, target);
         session.level = name.level;
         Box::pin(self.common.dispatcher.run(session, Box::new(stream)))
@@ -191,17 +201,16 @@ impl VmessInbound {
         }
     }
 
-    /// From a stream to a request, or to its refusal.
-    async fn open(
-        &self,
-        accepted: Box<(Accepted, Instant)>,
-    ) -> Option<(Source, Channel, UserIndex, Request)> {
+    /// From a stream to what its user asked for, or to its refusal.
+    async fn open(&self, accepted: Box<(Accepted, Instant)>) -> Option<(Source, UserIndex, Served<'_>)> {
         let (accepted, deadline) = *accepted;
         let (mut channel, source) = (accepted.channel, accepted.who.source);
         self.tell_disbelieved(&accepted.who);
         let read = timeout_at(deadline, self.read_request(&mut channel)).await;
         let refusal = match read.unwrap_or(Err(Refusal::Incomplete)) {
-            Ok((user, request)) => return Some((source, channel, user, request)),
+            Ok((user, request)) => {
+                return Some((source, user, self.serve(source, channel, user, &request)?));
+            }
             Err(_) if accepted.misses_early_data => Refusal::EarlyData,
             Err(refusal) => refusal,
         };

@@ -83,6 +83,7 @@ pub(crate) fn tunnels(arguments: &Arguments) -> io::Result<String> {
     let started = Instant::now();
     let end = started + Duration::from_secs_f64(seconds);
     let most = arguments.optional("most")?.unwrap_or(usize::MAX);
+    let pause = arguments.optional("pause-ms")?.map(Duration::from_millis);
     let begun = Arc::new(AtomicUsize::new(0));
     let worker = |number: usize| {
         let all = Arc::clone(&begun);
@@ -94,6 +95,7 @@ pub(crate) fn tunnels(arguments: &Arguments) -> io::Result<String> {
                     Ok(()) => taken.push(begun.elapsed()),
                     Err(_) => failed += 1,
                 }
+                pause.into_iter().for_each(thread::sleep);
             }
             Ok((taken, failed))
         })

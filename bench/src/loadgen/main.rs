@@ -3,6 +3,7 @@
 //! Everything is blocking threads of the standard library: what loads must not share a fault with what is loaded.
 
 mod endpoint;
+mod hop;
 mod load;
 mod pattern;
 mod relay;
@@ -14,8 +15,9 @@ const USAGE: &str = "\
 loadgen COMMAND --option value ...
   endpoint --echo ADDRESS --bulk ADDRESS    the far ends; runs until killed
   relay    --listen ADDRESS [--to ADDRESS]  with --to: SOCKS 5 in, a target prefix out; without: the other end of it
+  hop      --listen ADDRESS --to ADDRESS [--round-trip-ms N]   passes bytes on, counts them, and may be long
   bulk     --to ADDRESS --direction down|up --streams N --bytes B [--proxy ADDRESS]
-  tunnels  --to ADDRESS --workers N --seconds S [--most N] [--proxy ADDRESS]
+  tunnels  --to ADDRESS --workers N --seconds S [--most N] [--pause-ms N] [--proxy ADDRESS]
   ping     --to ADDRESS --rounds N --size B [--proxy ADDRESS]
   idle     --to ADDRESS --tunnels N [--proxy ADDRESS]   holds them until standard input ends";
 
@@ -26,6 +28,7 @@ fn main() -> ExitCode {
     let done = Arguments::parse(words).and_then(|arguments| match command.as_str() {
         "endpoint" => endpoint::run(&arguments),
         "relay" => relay::run(&arguments),
+        "hop" => hop::run(&arguments),
         "bulk" => load::bulk(&arguments),
         "tunnels" => load::tunnels(&arguments),
         "ping" => load::ping(&arguments),

@@ -193,3 +193,48 @@ fn preconnect_is_off_unless_the_outbound_asks_for_it() {
         assert_eq!(client(ws).preconnect, expected, "{ws}");
     }
 }
+
+/// The warnings about this outbound, with these `streamSettings`.
+fn warnings_about(protocol: &str, stream: &str) -> Vec<String> {
+    let server = r#""address": "proxy.example", "port": 443"#;
+    let settings = match protocol {
+        "vmess" => format!(
+            r#"{{ "vnext": [{{ {server}, "users": [{{ "id": "b831381d-6324-4d53-ad4f-8cda48b30811" }}] }}] }}"#
+        ),
+        _ => format!(r#"{{ "servers": [{{ {server} }}] }}"#),
+    };
+    let text = format!(
+        r#"{{ "inbounds": [{{ "protocol": "socks", "listen": "127.0.0.1", "port": 1080 }}],
+          "outbounds": [{{ "protocol": "{protocol}", "settings": {settings}, "streamSettings": {stream} }}] }}"#
+    );
+    let loaded = load(&[Source::new("c.json", &text)], &Options::default()).unwrap();
+    loaded.warnings.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn preconnect_of_an_outbound_that_does_not_use_it_is_told() {
+    let stream = r#"{ "network": "ws", "wsSettings": { "preconnect": 2, "preconnectMaxAge": 3 } }"#;
+    assert_eq!(warnings_about("vmess", stream), [""; 0]);
+    for protocol in ["socks", "http"] {
+        let said = warnings_about(protocol, stream);
+        let about = |key: &str| said.iter().any(|one| one.contains(key) && one.contains("only vmess outbounds"));
+        assert!(about("wsSettings.preconnect:") && about("wsSettings.preconnectMaxAge:"), "{said:?}");
+    }
+    assert_eq!(warnings_about("socks", r#"{ "network": "ws", "wsSettings": { "preconnect": 0 } }"#), [""; 0]);
+}
+
+#[test]
+fn early_data_of_tls_without_any_of_websocket_is_told() {
+    let stream = |network: &str, ws: &str| {
+        format!(
+            r#"{{ "network": "{network}", "security": "tls", "wsSettings": {ws},
+              "tlsSettings": {{ "enableSessionResumption": true, "enableEarlyData": true }} }}"#
+        )
+    };
+    let early = r#"{ "maxEarlyData": 2048, "earlyDataHeaderName": "Sec-WebSocket-Protocol" }"#;
+    assert_eq!(warnings_about("vmess", &stream("ws", early)), [""; 0]);
+    for stream in [stream("ws", "{}"), stream("ws", r#"{ "maxEarlyData": 0 }"#), stream("tcp", "{}")] {
+        let said = warnings_about("vmess", &stream);
+        assert!(said.iter().any(|one| one.contains("tlsSettings.enableEarlyData: this has no effect")), "{said:?}");
+    }
+}

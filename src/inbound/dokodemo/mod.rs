@@ -13,7 +13,7 @@ use std::{
 use wsray_config::{Networks, Ports};
 use wsray_vmess::{Network, Target};
 
-use super::{Common, Seat};
+use super::{Common, Seat, Served};
 use crate::{
     session::Source,
     stream::Pool,
@@ -66,16 +66,32 @@ enum Refusal {
 
 impl DokodemoInbound {
     /// Serves one connection to its end. Nobody has to say who he is.
-    pub async fn connection(&self, socket: Socket, peer: Source, seat: Seat) {
+    pub fn connection(
+        &self,
+        socket: Socket,
+        peer: Source,
+        seat: Seat,
+    ) -> impl Future<Output = ()> + Send + '_ {
         drop(seat);
-        let target = match self.target_of(&socket) {
-            Ok(target) => target,
-            Err(refusal) => return self.tell(peer, &refusal),
+        let session = match self.target_of(&socket) {
+            Ok(target) => Some(self.session(socket, peer, target)),
+            Err(refusal) => {
+                self.tell(peer, &refusal);
+                None
+            }
         };
+        async move {
+            if let Some(session) = session {
+                session.await;
+            }
+        }
+    }
+
+    fn session(&self, socket: Socket, peer: Source, target: Target) -> Served<'_> {
         let mut session = self.common.session(peer, None, Network::Tcp, target);
         session.idle_timeout = self.idle_timeout;
         let inbound = Plain::new(socket, Arc::clone(&self.pool), Vec::new());
-        self.common.dispatcher.run(session, Box::new(inbound)).await;
+        Box::pin(self.common.dispatcher.run(session, Box::new(inbound)))
     }
 
     fn target_of(&self, socket: &Socket) -> Result<Target, Refusal> {

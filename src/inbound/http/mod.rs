@@ -14,7 +14,7 @@ use self::{
     one_request::OneRequest,
     wire::{HeadReader, HttpError, Kind, Request, Status},
 };
-use super::{Common, Seat, accounts::Accounts};
+use super::{Common, Seat, Served, accounts::Accounts};
 use crate::{
     session::Source,
     stream::{BoxEndpoint, Pool},
@@ -61,20 +61,31 @@ const READ: usize = 8 * 1024;
 
 impl HttpInbound {
     /// Serves one connection to its end.
-    pub async fn connection(&self, socket: Socket, peer: Source, seat: Seat) {
-        let opened = timeout(self.common.handshake, Box::pin(self.open(socket))).await;
-        let Opened { inbound, user, target, said } = match opened {
-            Ok(Ok(opened)) => opened,
-            Ok(Err(Refusal::Eof)) | Err(_) => return,
-            Ok(Err(refusal)) => {
-                return self.common.tell_refused("refused HTTP clients", "http", peer, &refusal);
-            }
-        };
-        drop(seat);
-        let mut session = self.common.session(peer, user, Network::Tcp, target);
+    pub fn connection(
+        &self,
+        socket: Socket,
+        peer: Source,
+        seat: Seat,
+    ) -> impl Future<Output = ()> + Send + '_ {
+        let opening = Box::pin(self.open(socket));
+        async move {
+            let session = match timeout(self.common.handshake, opening).await {
+                Ok(Ok(opened)) => self.session(opened, peer),
+                Ok(Err(Refusal::Eof)) | Err(_) => return,
+                Ok(Err(refusal)) => {
+                    return self.common.tell_refused("refused HTTP clients", "http", peer, &refusal);
+                }
+            };
+            drop(seat);
+            session.await;
+        }
+    }
+
+    fn session(&self, opened: Opened, peer: Source) -> Served<'_> {
+        let mut session = self.common.session(peer, opened.user, Network::Tcp, opened.target);
         session.idle_timeout = self.idle_timeout;
-        session.said = said;
-        Box::pin(self.common.dispatcher.run(session, inbound)).await;
+        session.said = opened.said;
+        Box::pin(self.common.dispatcher.run(session, opened.inbound))
     }
 
     async fn open(&self, mut socket: Socket) -> Result<Opened, Refusal> {

@@ -5,10 +5,10 @@ mod udp;
 use std::{io, net::IpAddr, sync::Arc};
 
 use tokio::time::timeout;
-use wsray_vmess::{Network, Target};
+use wsray_vmess::Network;
 
 use super::{
-    Common, Seat,
+    Common, Seat, Served,
     accounts::{Accounts, Credentials},
 };
 use crate::{
@@ -82,21 +82,32 @@ const MAX_MESSAGE: usize = 1024;
 
 impl SocksInbound {
     /// Serves one connection to its end.
-    pub async fn connection(&self, socket: Socket, peer: Source, seat: Seat) {
-        let client = match timeout(self.common.handshake, Box::pin(self.greet(socket))).await {
-            Ok(Ok(client)) => client,
-            Ok(Err(Refusal::Eof)) | Err(_) => return,
-            Ok(Err(refusal)) => {
-                return self.common.tell_refused("refused SOCKS clients", "socks", peer, &refusal);
+    pub fn connection(
+        &self,
+        socket: Socket,
+        peer: Source,
+        seat: Seat,
+    ) -> impl Future<Output = ()> + Send + '_ {
+        let greeting = Box::pin(self.greet(socket));
+        async move {
+            let client = match timeout(self.common.handshake, greeting).await {
+                Ok(Ok(client)) => client,
+                Ok(Err(Refusal::Eof)) | Err(_) => return,
+                Ok(Err(refusal)) => {
+                    return self.common.tell_refused("refused SOCKS clients", "socks", peer, &refusal);
+                }
+            };
+            drop(seat);
+            match Box::pin(self.serve(client, peer)).await {
+                Ok(Some(session)) => session.await,
+                Ok(None) => {}
+                Err(refusal) => self.common.tell_refused("refused SOCKS clients", "socks", peer, &refusal),
             }
-        };
-        drop(seat);
-        if let Err(refusal) = self.serve(client, peer).await {
-            self.common.tell_refused("refused SOCKS clients", "socks", peer, &refusal);
         }
     }
 
-    async fn serve(&self, client: Client, peer: Source) -> Result<(), Refusal> {
+    /// Answers a client; the session that it asked for, if that is a stream.
+    async fn serve(&self, client: Client, peer: Source) -> Result<Option<Served<'_>>, Refusal> {
         let Client { mut socket, ahead, user, version, request } = client;
         match request.command {
             Command::Connect => {
@@ -105,12 +116,14 @@ impl SocksInbound {
                     Version::Four => socket.write_all(&wire::SOCKS4_GRANTED).await?,
                     Version::Five => socket.write_all(&wire::SOCKS5_CONNECT_ACCEPTED).await?,
                 }
-                self.connect(socket, ahead, user, peer, request.target).await;
-                Ok(())
+                let session = self.common.session(peer, user, Network::Tcp, request.target);
+                let inbound = Plain::new(socket, Arc::clone(&self.pool), ahead);
+                Ok(Some(Box::pin(self.common.dispatcher.run(session, Box::new(inbound)))))
             }
             Command::UdpAssociate => {
                 if let Some(settings) = self.udp {
-                    return Ok(Box::pin(udp::associate(self, settings, socket, user, peer)).await?);
+                    Box::pin(udp::associate(self, settings, socket, user, peer)).await?;
+                    return Ok(None);
                 }
                 socket.write_all(&wire::reply(Reply::CommandNotSupported, None)).await?;
                 Err(Refusal::UdpOff)
@@ -123,19 +136,6 @@ impl SocksInbound {
                 Err(Refusal::Bind)
             }
         }
-    }
-
-    async fn connect(
-        &self,
-        socket: Socket,
-        ahead: Vec<u8>,
-        user: Option<Arc<str>>,
-        peer: Source,
-        target: Target,
-    ) {
-        let session = self.common.session(peer, user, Network::Tcp, target);
-        let inbound = Plain::new(socket, Arc::clone(&self.pool), ahead);
-        Box::pin(self.common.dispatcher.run(session, Box::new(inbound))).await;
     }
 
     /// Up to the request.

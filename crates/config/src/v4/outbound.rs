@@ -127,7 +127,7 @@ fn protocol<'a>(object: &Object<'a>, transport: Option<&Object<'a>>) -> Parsed<(
         "vmess" => {
             let servers = servers(object);
             let addresses: Vec<_> = servers.iter().flatten().map(|server| server.address.clone()).collect();
-            let stream = stream::client(object, transport, &addresses);
+            let stream = stream::client(object, transport, &addresses, stream::Preconnects::Yes);
             let (stream, dial) = stream?;
             let vmess = VmessOutbound { servers: servers?, stream, mux: Mux::default() };
             warn_unprotected(object, &vmess);

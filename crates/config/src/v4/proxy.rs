@@ -67,7 +67,7 @@ fn stream<'a>(
     servers: Result<&[ProxyServer], &crate::node::Reported>,
 ) -> Parsed<(crate::ClientStream, Dial)> {
     let addresses: Vec<_> = servers.unwrap_or_default().iter().map(|server| server.address.clone()).collect();
-    stream::client(outbound, transport, &addresses)
+    stream::client(outbound, transport, &addresses, stream::Preconnects::No)
 }
 
 fn version(node: &Node<'_>) -> Parsed<ProxyKind> {

@@ -127,6 +127,7 @@ pub(super) fn client<'a>(
     outbound: &Object<'a>,
     transport: Option<&Object<'a>>,
     addresses: &[Address],
+    preconnect: Preconnects,
 ) -> Parsed<(ClientStream, Dial)> {
     let Some(stream) = read(outbound, transport)? else {
         refuse_proxy_protocol(shared_tcp(transport)?.as_ref())?;
@@ -135,8 +136,13 @@ pub(super) fn client<'a>(
     let dial = dial(outbound, stream.sockopt.as_ref());
     let is_ws = stream.network == Network::Ws;
     warn_of_trust(stream.sockopt.as_ref());
-    let tls = stream.tls.as_ref().map(|security| tls::client(&stream.object, security, is_ws, addresses));
-    let ws = is_ws.then(|| ws::client(&stream.object.node, stream.ws.as_ref()));
+    let ws = is_ws.then(|| ws::client(&stream.object.node, stream.ws.as_ref(), preconnect));
+    let inside = match &ws {
+        None => tls::Inside::Other,
+        Some(Ok(ws)) if ws.early_data.is_none() => tls::Inside::Ws,
+        Some(_) => tls::Inside::WsWithEarlyData,
+    };
+    let tls = stream.tls.as_ref().map(|security| tls::client(&stream.object, security, inside, addresses));
     let on_tcp = refuse_proxy_protocol(stream.tcp.as_ref());
     refuse_proxy_protocol(stream.sockopt.as_ref())?;
     on_tcp?;
@@ -148,6 +154,13 @@ pub(super) fn client<'a>(
         );
     }
     Ok((ClientStream { tls, ws }, dial))
+}
+
+/// Whether an outbound makes connections before they are needed, if asked to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Preconnects {
+    Yes,
+    No,
 }
 
 /// Reads the `streamSettings` of an inbound that uses plain TCP.

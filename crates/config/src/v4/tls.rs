@@ -50,6 +50,25 @@ pub(super) fn server(stream: &Object<'_>, security: &Node<'_>, is_ws: bool) -> P
     Ok(ServerTls { place: node.place(), certificates, alpn: alpn?, resumption: resumption? })
 }
 
+/// What an outbound's TLS carries.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Inside {
+    Ws,
+    WsWithEarlyData,
+    Other,
+}
+
+/// All that TLS's early data ever carries is an upgrade request with early data in it.
+fn warn_of_early_data(object: &Object<'_>) {
+    if let Some(node) = object.find("enableEarlyData") {
+        node.warn(
+            "this has no effect: there is no early data that it could carry",
+            "write \"maxEarlyData\": 2048 and \"earlyDataHeaderName\": \"Sec-WebSocket-Protocol\" in the settings of \
+             WebSocket, on both ends, or remove it",
+        );
+    }
+}
+
 /// `enableSessionResumption`, and wsray's own `enableEarlyData`.
 fn resumption(object: &Object<'_>) -> Parsed<Resumption> {
     let (resumes, early_data) = (object.flag("enableSessionResumption"), object.flag("enableEarlyData"));
@@ -85,9 +104,10 @@ fn server_certificate(node: &Node<'_>) -> Parsed<Option<CertificatePair>> {
 pub(super) fn client(
     stream: &Object<'_>,
     security: &Node<'_>,
-    is_ws: bool,
+    inside: Inside,
     addresses: &[Address],
 ) -> Parsed<ClientTls> {
+    let is_ws = inside != Inside::Other;
     let Some(node) = stream.find(settings_key(stream)) else {
         check_addresses(security, addresses)?;
         return Ok(ClientTls {
@@ -109,6 +129,9 @@ pub(super) fn client(
     let insecure_if_pinned = object.flag("allowInsecureIfPinnedPeerCertificate");
     let disable_system_root = object.flag("disableSystemRoot");
     let resumption = resumption(&object);
+    if matches!(resumption, Ok(Resumption::WithEarlyData)) && inside != Inside::WsWithEarlyData {
+        warn_of_early_data(&object);
+    }
     let pins = pins(&object);
     let extra_roots = extra_roots(&object);
     versions?;

@@ -12,7 +12,7 @@ use wsray_ws::{
 
 use super::{
     front::{fallback, forwarded, proxy_protocol},
-    stream::refuse_proxy_protocol,
+    stream::{Preconnects, refuse_proxy_protocol},
 };
 use crate::{
     ClientWs, Diagnostic, Heartbeat, Place, Preconnect, ProxyProtocol, ServerWs, keys, keys5,
@@ -142,7 +142,11 @@ fn server_path(
 }
 
 /// Reads the `wsSettings` of an outbound.
-pub(super) fn client(stream: &Node<'_>, settings: Option<&Node<'_>>) -> Parsed<ClientWs> {
+pub(super) fn client(
+    stream: &Node<'_>,
+    settings: Option<&Node<'_>>,
+    preconnects: Preconnects,
+) -> Parsed<ClientWs> {
     let Some(node) = settings else {
         return Ok(ClientWs {
             place: stream.place(),
@@ -159,6 +163,13 @@ pub(super) fn client(stream: &Node<'_>, settings: Option<&Node<'_>>) -> Parsed<C
     let browser_forwarding = browser_forwarding(&object);
     let heartbeat = heartbeat(&object, Heartbeat::WhenIdle);
     let preconnect = preconnect(&object);
+    for key in ["preconnect", "preconnectMaxAge"] {
+        if preconnects == Preconnects::No
+            && let Some(unused) = object.find(key).filter(|node| !node.is_off())
+        {
+            unused.warn("this has no effect: only vmess outbounds make connections before they are needed", "remove it");
+        }
+    }
     for key in ["parseXForwardedFor", "fallback"] {
         if let Some(unused) = object.find(key).filter(|node| !node.is_off()) {
             unused.warn("this has no effect on an outbound", "move it to the inbound of the server");
