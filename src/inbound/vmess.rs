@@ -116,7 +116,13 @@ impl VmessInbound {
     }
 
     /// What a known user asked for.
-    fn serve(&self, source: Source, channel: Channel, user: UserIndex, request: &Request) -> Option<Served<'_>> {
+    fn serve(
+        &self,
+        source: Source,
+        channel: Channel,
+        user: UserIndex,
+        request: &Request,
+    ) -> Option<Served<'_>> {
         if request.command == Command::Mux {
             channel.socket().share();
         }

@@ -83,7 +83,8 @@ mod tests {
     use super::*;
 
     fn way(round_trip: Duration) -> (TcpStream, TcpStream, Arc<Counts>) {
-        let (near, far) = (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
+        let (near, far) =
+            (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
         let client = TcpStream::connect(near.local_addr().unwrap()).unwrap();
         let (middle, server) = (near.accept().unwrap().0, far.local_addr().unwrap());
         let counts = Arc::<Counts>::default();

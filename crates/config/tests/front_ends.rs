@@ -217,7 +217,8 @@ fn preconnect_of_an_outbound_that_does_not_use_it_is_told() {
     assert_eq!(warnings_about("vmess", stream), [""; 0]);
     for protocol in ["socks", "http"] {
         let said = warnings_about(protocol, stream);
-        let about = |key: &str| said.iter().any(|one| one.contains(key) && one.contains("only vmess outbounds"));
+        let about =
+            |key: &str| said.iter().any(|one| one.contains(key) && one.contains("only vmess outbounds"));
         assert!(about("wsSettings.preconnect:") && about("wsSettings.preconnectMaxAge:"), "{said:?}");
     }
     assert_eq!(warnings_about("socks", r#"{ "network": "ws", "wsSettings": { "preconnect": 0 } }"#), [""; 0]);
@@ -235,6 +236,9 @@ fn early_data_of_tls_without_any_of_websocket_is_told() {
     assert_eq!(warnings_about("vmess", &stream("ws", early)), [""; 0]);
     for stream in [stream("ws", "{}"), stream("ws", r#"{ "maxEarlyData": 0 }"#), stream("tcp", "{}")] {
         let said = warnings_about("vmess", &stream);
-        assert!(said.iter().any(|one| one.contains("tlsSettings.enableEarlyData: this has no effect")), "{said:?}");
+        assert!(
+            said.iter().any(|one| one.contains("tlsSettings.enableEarlyData: this has no effect")),
+            "{said:?}"
+        );
     }
 }

@@ -167,7 +167,10 @@ pub(super) fn client(
         if preconnects == Preconnects::No
             && let Some(unused) = object.find(key).filter(|node| !node.is_off())
         {
-            unused.warn("this has no effect: only vmess outbounds make connections before they are needed", "remove it");
+            unused.warn(
+                "this has no effect: only vmess outbounds make connections before they are needed",
+                "remove it",
+            );
         }
     }
     for key in ["parseXForwardedFor", "fallback"] {
