@@ -139,12 +139,12 @@ def wire(direction):
     return scenario
 
 
-WAY_MS = 50
+WAY_MS = 100
 
 SCENARIOS = {
     "down1": bulk("down", 1), "up1": bulk("up", 1), "down8": bulk("down", 8), "up8": bulk("up", 8),
     "conn1": tunnels(1), "conn16": tunnels(16), "ping64": ping(64), "ping1k": ping(1024),
-    "idle1k": idle(1000), "idle5k": idle(5000), "busy100": busy(10_000, 100),
+    "idle1k": idle(1000), "idle5k": idle(5000), "busy100": busy(5_000, 100),
     "trips": trips(), "wire-down": wire("down"), "wire-up": wire("up"),
 }
 

@@ -75,11 +75,11 @@ impl Dispatcher {
     /// Runs a session to its end.
     ///
     /// It may be idle for hours: what it needs only until it is connected goes with the box of [`Dispatcher::begin`].
-    pub fn run<'a>(
-        self: &'a Arc<Self>,
+    pub fn run(
+        self: &Arc<Self>,
         session: Session,
         inbound: BoxEndpoint,
-    ) -> impl Future<Output = ()> + Send + 'a {
+    ) -> impl Future<Output = ()> + Send + '_ {
         let begin = Box::pin(self.begin(session, inbound));
         async move {
             let Some(Begun { inbound, outbound, first, timeouts, about }) = begin.await else { return };

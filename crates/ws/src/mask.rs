@@ -3,14 +3,18 @@
 /// How many bytes one round of the main loop takes: wide enough for any vector unit, a multiple of the key's four.
 const BLOCK: usize = 64;
 
-/// How many bytes are moved before they are masked: a multiple of [`BLOCK`] that fits a cache of 32 KiB twice.
-const STRIDE: usize = 8 * 1024;
-
 /// XORs `bytes` with `key`, as if they stood `offset` bytes behind the start of the frame's payload.
 ///
 /// Masking twice gives back the input, so this both masks and unmasks.
 pub fn mask(bytes: &mut [u8], key: [u8; 4], offset: u64) {
-    xor_all(bytes, &pattern(key, offset));
+    let pattern = pattern(key, offset);
+    let (blocks, tail) = bytes.as_chunks_mut::<BLOCK>();
+    for block in blocks {
+        xor(block, &pattern);
+    }
+    for (byte, key) in tail.iter_mut().zip(pattern) {
+        *byte ^= key;
+    }
 }
 
 /// Moves `len` bytes of `buf` from `from` down to `to` and masks them on the way, in one pass.
@@ -26,12 +30,18 @@ pub fn mask_copy(buf: &mut [u8], from: usize, to: usize, len: usize, key: [u8; 4
         return;
     }
     let pattern = pattern(key, offset);
-    // Bytes are moved first and masked while they are still in the nearest cache: a move and a loop over blocks that
-    // lie still are both faster than one loop that does both, since nothing has to be checked in it.
-    for start in (0..len).step_by(STRIDE) {
-        let here = STRIDE.min(len - start);
-        buf.copy_within(from + start..from + start + here, to + start);
-        xor_all(&mut buf[to + start..to + start + here], &pattern);
+    // A block is read whole before it is written, and writes stay behind the reads because `to < from`.
+    let area = &mut buf[to..from + len];
+    let gap = from - to;
+    let mut done = 0;
+    while let Some(source) = area.get(done + gap..).and_then(|rest| rest.first_chunk::<BLOCK>()) {
+        let mut block = *source;
+        xor(&mut block, &pattern);
+        area[done..done + BLOCK].copy_from_slice(&block);
+        done += BLOCK;
+    }
+    for (index, key) in (done..len).zip(pattern) {
+        area[index] = area[index + gap] ^ key;
     }
 }
 
@@ -45,16 +55,6 @@ fn pattern(key: [u8; 4], offset: u64) -> [u8; BLOCK] {
 pub(crate) fn turn(mut key: [u8; 4], offset: u64) -> [u8; 4] {
     key.rotate_left(usize::from(offset.to_le_bytes()[0] % 4));
     key
-}
-
-fn xor_all(bytes: &mut [u8], pattern: &[u8; BLOCK]) {
-    let (blocks, tail) = bytes.as_chunks_mut::<BLOCK>();
-    for block in blocks {
-        xor(block, pattern);
-    }
-    for (byte, key) in tail.iter_mut().zip(pattern) {
-        *byte ^= key;
-    }
 }
 
 /// XORs one block.
