@@ -199,7 +199,7 @@ impl Drop for Directory {
 }
 
 fn texts(read: Result<Vec<SourceText>, ReadError>) -> Vec<String> {
-    read.unwrap().into_iter().map(|source| source.text).collect()
+    read.unwrap().into_iter().map(|source| source.text.clone()).collect()
 }
 
 #[test]
