@@ -44,6 +44,7 @@ use crate::{
         socks::{SocksInbound, SocksUdp},
         vmess::{UserName, VmessInbound},
     },
+    memory::Memory,
     mux,
     observe::Log,
     outbound::{
@@ -72,6 +73,7 @@ pub struct App {
 #[derive(Debug)]
 pub struct Lasting {
     pool: Arc<Pool>,
+    memory: Arc<Memory>,
     /// One for all inbounds: what was recorded at one passes at no other.
     replay: Arc<Mutex<Replay>>,
     last_id: Arc<AtomicU64>,
@@ -83,6 +85,7 @@ impl Lasting {
     pub fn new() -> Self {
         Self {
             pool: Pool::new(),
+            memory: Memory::new(),
             replay: Arc::new(Mutex::new(Replay::starting_at(unix_seconds()))),
             last_id: Arc::default(),
             browser: browser::LastingService::default(),
@@ -136,6 +139,7 @@ impl App {
             policy: config.policy.clone(),
             log: log.clone(),
             pool,
+            memory: Arc::clone(&lasting.memory),
             last_id: Arc::clone(&lasting.last_id),
         });
         drop(files);

@@ -16,6 +16,7 @@ pub mod demo;
 pub mod dispatch;
 pub mod doctor;
 pub mod inbound;
+pub mod memory;
 pub mod mux;
 pub mod names;
 pub mod observe;

@@ -27,6 +27,7 @@ const ROWS: [&[&str]; 11] = [
     &["vmess", "relay", "sniff", "mux", "site"],
     &["transport"],
     &["names", "socks"],
+    &["memory"],
     &["session", "stream", "observe", "cause"],
 ];
 

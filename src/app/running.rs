@@ -216,6 +216,7 @@ impl Running {
 
     /// Ends the sessions of users that `app` does not have; returns how many such users there are.
     fn take_over(&mut self, app: &App) -> usize {
+        app.dispatcher.memory.set_budget(app.dispatcher.policy.memory_budget);
         let users: HashSet<UserId> =
             app.inbounds.iter().flat_map(|(_, inbound)| inbound.user_ids()).collect();
         let mut removed = HashSet::new();

@@ -20,6 +20,7 @@ use wsray_route::{Balancer, Decision, Destination, Router, Sniffed};
 use wsray_vmess::{Address, Network, Target};
 
 use crate::{
+    memory::{Admission, Full, Memory},
     names::Names,
     observe::{Access, Level, Log, Outcome},
     outbound::{Outbound, OutboundError, OutboundKind},
@@ -46,6 +47,8 @@ pub struct Dispatcher {
     pub log: Log,
     /// Where buffers come from.
     pub pool: Arc<Pool>,
+    /// Whether there is room for another session.
+    pub memory: Arc<Memory>,
     /// The number of the last session.
     pub last_id: Arc<AtomicU64>,
 }
@@ -82,14 +85,27 @@ impl Dispatcher {
     ) -> impl Future<Output = ()> + Send + '_ {
         let begin = Box::pin(self.begin(session, inbound));
         async move {
-            let Some(Begun { inbound, outbound, first, timeouts, about }) = begin.await else { return };
+            let Some((begun, _admission)) = begin.await else { return };
+            let Begun { inbound, outbound, first, timeouts, about } = begun;
             let outcome = relay(inbound, outbound, first, timeouts).await;
             self.tell_ended(&about, &outcome);
         }
     }
 
-    /// Routes a session and connects it; `None`: it is over already.
-    async fn begin(self: &Arc<Self>, mut session: Session, mut inbound: BoxEndpoint) -> Option<Begun> {
+    /// Routes a session and connects it, if there is room for it; `None`: it is over already.
+    async fn begin(
+        self: &Arc<Self>,
+        mut session: Session,
+        mut inbound: BoxEndpoint,
+    ) -> Option<(Begun, Admission)> {
+        let admission = match self.memory.admit(self.pool.held()) {
+            Ok(admission) => admission,
+            Err(full) => {
+                self.tell_full(&session, full);
+                cut(inbound).await;
+                return None;
+            }
+        };
         if session.network == Network::Udp && session.target.is_packet_addr() {
             inbound = Box::new(PacketAddr::new(inbound));
             session.reach = Reach::Any(Mapping::PacketAddr);
@@ -117,7 +133,12 @@ impl Dispatcher {
         }
         let outbound = &self.outbounds[Box::pin(self.route(&session, heard.as_deref())).await];
         self.tell_accepted(&session, outbound);
-        self.connect(session, inbound, outbound).await
+        Some((self.connect(session, inbound, outbound).await?, admission))
+    }
+
+    fn tell_full(&self, session: &Session, full: Full) {
+        let text = format_args!("{} refused: {full}", session.target);
+        self.log.limited(Level::Warning, "refused sessions", Some(session.id), "dispatch", text);
     }
 
     /// Connects a session and relays it to its end.

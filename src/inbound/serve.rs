@@ -22,7 +22,7 @@ use super::{
     listen::Accepted,
     waiting::{Crowded, Limits, Waiting},
 };
-use crate::{observe::Level, session::Source};
+use crate::{memory::Full, observe::Level, session::Source};
 
 /// How many connections there are, of all listeners that share this.
 #[derive(Clone, Debug, Default)]
@@ -72,6 +72,11 @@ pub async fn serve(listener: Listener, mut inbound: watch::Receiver<Arc<Inbound>
             accepted = listener.accept() => match accepted {
                 Ok((accepted, peer)) => {
                     let inbound = Arc::clone(&inbound.borrow());
+                    if let Err(full) = has_room(&inbound) {
+                        accepted.reset();
+                        tell(&inbound, format_args!("{peer} refused: {full}"));
+                        continue;
+                    }
                     admit(&mut running, &waiting, inbound, accepted, peer, connections.one_more());
                 }
                 Err(error) => {
@@ -129,6 +134,12 @@ impl Spare {
         *self = Self::new();
         turned_away
     }
+}
+
+/// What cannot have a session needs no handshake either.
+fn has_room(inbound: &Inbound) -> Result<(), Full> {
+    let dispatcher = &inbound.common().dispatcher;
+    dispatcher.memory.has_room(dispatcher.pool.held())
 }
 
 /// Serves one connection; somebody who has waited too long may have to go for it.

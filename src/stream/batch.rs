@@ -53,6 +53,8 @@ pub struct Pool {
     lent: AtomicU64,
     /// How many large buffers are lent.
     large: AtomicUsize,
+    /// How many bytes of buffers are lent.
+    held: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -75,6 +77,7 @@ impl Pool {
             self.large.fetch_add(1, Ordering::Relaxed);
         }
         self.lent.fetch_add(1, Ordering::Relaxed);
+        self.held.fetch_add(size, Ordering::Relaxed);
         let lent = self.shelves[shelf].lock().unwrap_or_else(PoisonError::into_inner).pop();
         let fresh = || Buffer { bytes: vec![0; size].into(), ranges: Vec::new() };
         Batch { buffer: lent.unwrap_or_else(fresh), written: 0, peers: None, pool: Arc::clone(self) }
@@ -100,6 +103,11 @@ impl Pool {
         self.lent.load(Ordering::Relaxed)
     }
 
+    /// How many bytes of buffers are lent at the moment.
+    pub fn held(&self) -> u64 {
+        self.held.load(Ordering::Relaxed) as u64
+    }
+
     /// How large a batch for bulk is at the moment.
     pub fn bulk_bytes(&self) -> usize {
         if self.large.load(Ordering::Relaxed) < MOST_LARGE { LARGE_BYTES } else { MEDIUM_BYTES }
@@ -107,6 +115,7 @@ impl Pool {
 
     fn take_back(&self, mut buffer: Buffer) {
         let shelf = shelf_of(buffer.bytes.len());
+        self.held.fetch_sub(buffer.bytes.len(), Ordering::Relaxed);
         if SIZES[shelf] == LARGE_BYTES {
             self.large.fetch_sub(1, Ordering::Relaxed);
         }

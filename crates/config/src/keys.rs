@@ -573,7 +573,16 @@ pub(crate) const STRATEGY: &[Key] =
     &[key("type", Read), key("settings", Without("every outbound counts as one that works"))];
 
 /// `policy`
-pub(crate) const POLICY: &[Key] = &[key("levels", Read), key("system", Without(NOTHING_TO_DO))];
+pub(crate) const POLICY: &[Key] = &[key("levels", Read), key("system", Read)];
+
+/// `system` of `policy`.
+pub(crate) const POLICY_SYSTEM: &[Key] = &[
+    key("memoryBudget", Read),
+    key("statsInboundUplink", Without(NOTHING_TO_DO)),
+    key("statsInboundDownlink", Without(NOTHING_TO_DO)),
+    key("statsOutboundUplink", Without(NOTHING_TO_DO)),
+    key("statsOutboundDownlink", Without(NOTHING_TO_DO)),
+];
 
 /// An element of `policy.levels`.
 pub(crate) const POLICY_LEVEL: &[Key] = &[

@@ -196,8 +196,15 @@ pub(crate) const SERVICES: &[Key] = &[
 /// `services.policy`
 pub(crate) const POLICY: &[Key] = &[
     key("level", Read),
-    key("system", Without(NOTHING_TO_DO)),
+    key("system", Read),
     key("levels", OtherDialect("write \"level\": { \"0\": { \"timeout\": { ... } } }")),
+];
+
+/// `system` of `services.policy`.
+pub(crate) const POLICY_SYSTEM: &[Key] = &[
+    key("memoryBudget", Read),
+    key("stats", Without(NOTHING_TO_DO)),
+    key("overrideAccessLogDest", Without(NOTHING_TO_DO)),
 ];
 
 /// An element of `services.policy.level`.

@@ -40,10 +40,10 @@ pub use dns::{Cache, Dns, Host, HostTarget, NameServer, NameServerAddress, NameS
 pub use format::Format;
 pub use model::{
     Account, Blackhole, BrowserService, Config, DokodemoInbound, FinalAction, FinalRule, Freedom,
-    HttpInbound, Inbound, InboundProtocol, Level, Listen, ListenAt, Log, LogTarget, Mux, MuxPackets,
-    Networks, Outbound, OutboundProtocol, PacketEncoding, Padding, Policy, Ports, ProxyKind, ProxyOutbound,
-    ProxyServer, Redirect, SocksInbound, SocksUdp, Timeouts, Udp443, UnixAddress, VmessInbound, VmessOutUser,
-    VmessOutbound, VmessServer, VmessUser,
+    HttpInbound, Inbound, InboundProtocol, Level, Listen, ListenAt, Log, LogTarget, MemoryBudget, Mux,
+    MuxPackets, Networks, Outbound, OutboundProtocol, PacketEncoding, Padding, Policy, Ports, ProxyKind,
+    ProxyOutbound, ProxyServer, Redirect, SocksInbound, SocksUdp, Timeouts, Udp443, UnixAddress,
+    VmessInbound, VmessOutUser, VmessOutbound, VmessServer, VmessUser,
 };
 pub use nearest::nearest;
 pub use routing::{Condition, IpGroup, Placed, Routing, Rule, Sniffing};

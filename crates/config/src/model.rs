@@ -1,6 +1,12 @@
 //! The configuration as the program uses it: every value is checked, every default filled in.
 
-use std::{collections::BTreeMap, fmt, net::IpAddr, num::NonZeroU16, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::IpAddr,
+    num::{NonZeroU16, NonZeroU64},
+    time::Duration,
+};
 
 use wsray_vmess::{Address, SecurityChoice, UserId};
 use zeroize::Zeroize as _;
@@ -582,11 +588,25 @@ pub struct Blackhole {
     pub http_response: bool,
 }
 
-/// Timeouts by user level.
+/// Timeouts by user level, and what the process may take.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
     /// What `policy.levels` sets.
     pub levels: BTreeMap<u32, Timeouts>,
+    /// `policy.system.memoryBudget`.
+    pub memory_budget: MemoryBudget,
+}
+
+/// How much memory may be taken before new sessions are refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MemoryBudget {
+    /// Three quarters of what the machine has or the cgroup allows, whichever is less.
+    #[default]
+    ThreeQuarters,
+    /// So many bytes.
+    Bytes(NonZeroU64),
+    /// There is no budget (0).
+    Unlimited,
 }
 
 impl Policy {

@@ -9,10 +9,14 @@ use std::{collections::BTreeMap, time::Duration};
 use wsray_vmess::Address;
 
 use crate::{
-    Freedom, Level, Log, LogTarget, Policy, Redirect, SocksInbound, SocksUdp, Timeouts, keys5,
+    Freedom, Level, Log, LogTarget, MemoryBudget, Policy, Redirect, SocksInbound, SocksUdp, Timeouts, keys5,
     node::{Node, Parsed},
     object::Object,
-    v4::{final_rules::final_rules, settings::level_number, values},
+    v4::{
+        final_rules::final_rules,
+        settings::{level_number, memory_budget},
+        values,
+    },
 };
 
 /// Reads `log`. What is missing in it is V2Ray's default: no access log, warnings to standard output
@@ -95,9 +99,15 @@ pub(crate) fn policy(services: Option<&Object<'_>>) -> Parsed<Policy> {
         return Ok(Policy::default());
     };
     let object = node.object(keys5::POLICY)?;
-    let Some(levels) = object.find("level") else { return Ok(Policy::default()) };
-    let mut read = BTreeMap::new();
     let mut result = Ok(());
+    let memory_budget = memory_budget(&object, keys5::POLICY_SYSTEM).unwrap_or_else(|reported| {
+        result = Err(reported);
+        MemoryBudget::default()
+    });
+    let mut read = BTreeMap::new();
+    let Some(levels) = object.find("level") else {
+        return result.map(|()| Policy { levels: read, memory_budget });
+    };
     for (name, place, node) in levels.entries()? {
         let level = level_number(&node, name, &place);
         let timeouts = timeouts(&node);
@@ -106,7 +116,7 @@ pub(crate) fn policy(services: Option<&Object<'_>>) -> Parsed<Policy> {
             (Err(reported), _) | (_, Err(reported)) => result = Err(reported),
         }
     }
-    result.map(|()| Policy { levels: read })
+    result.map(|()| Policy { levels: read, memory_budget })
 }
 
 fn timeouts(level: &Node<'_>) -> Parsed<Timeouts> {

@@ -1,9 +1,10 @@
 //! `log` and `policy`
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroU64, time::Duration};
 
 use crate::{
-    Diagnostic, Level, Log, LogTarget, Place, Policy, Timeouts, keys,
+    Diagnostic, Level, Log, LogTarget, MemoryBudget, Place, Policy, Timeouts,
+    keys::{self, Key},
     nearest::nearest,
     node::{Node, Parsed},
     object::Object,
@@ -62,9 +63,15 @@ fn level(log: &Object<'_>) -> Parsed<Level> {
 pub(super) fn policy(document: &Object<'_>) -> Parsed<Policy> {
     let Some(node) = document.find("policy") else { return Ok(Policy::default()) };
     let object = node.object(keys::POLICY)?;
-    let Some(levels) = object.find("levels") else { return Ok(Policy::default()) };
-    let mut read = BTreeMap::new();
     let mut result = Ok(());
+    let memory_budget = memory_budget(&object, keys::POLICY_SYSTEM).unwrap_or_else(|reported| {
+        result = Err(reported);
+        MemoryBudget::default()
+    });
+    let mut read = BTreeMap::new();
+    let Some(levels) = object.find("levels") else {
+        return result.map(|()| Policy { levels: read, memory_budget });
+    };
     for (name, place, node) in levels.entries()? {
         let level = level_number(&node, name, &place);
         match (level, timeouts(&node)) {
@@ -72,8 +79,22 @@ pub(super) fn policy(document: &Object<'_>) -> Parsed<Policy> {
             (Err(reported), _) | (_, Err(reported)) => result = Err(reported),
         }
     }
-    result.map(|()| Policy { levels: read })
+    result.map(|()| Policy { levels: read, memory_budget })
 }
+
+/// Reads `system` of `policy`.
+pub(crate) fn memory_budget(policy: &Object<'_>, keys: &'static [Key]) -> Parsed<MemoryBudget> {
+    let Some(node) = policy.find("system") else { return Ok(MemoryBudget::default()) };
+    let mib = node.object(keys)?.number("memoryBudget", "MiB of memory, or 0", 0..=MOST_MIB)?;
+    Ok(match mib.map(|mib| NonZeroU64::new(u64::from(mib) << 20)) {
+        None => MemoryBudget::ThreeQuarters,
+        Some(None) => MemoryBudget::Unlimited,
+        Some(Some(bytes)) => MemoryBudget::Bytes(bytes),
+    })
+}
+
+/// 4 TiB: more is a number of bytes, or of KiB.
+const MOST_MIB: u32 = 4 << 20;
 
 /// The user level that is the key of `node`.
 pub(crate) fn level_number(node: &Node<'_>, name: &str, place: &Place) -> Parsed<u32> {
