@@ -216,3 +216,35 @@ fn a_stalled_reader_costs_at_most_96_kib_and_loses_nothing() {
         assert!(got == expected, "{} of {LENGTH} bytes", got.len());
     }
 }
+
+#[test]
+fn above_the_memory_budget_newcomers_are_refused_and_old_streams_go_on() {
+    let origin = Origin::start();
+    let link = Link::default();
+    let server = Server::start_with(Kind::Wsray, &link, |config| {
+        config["policy"] = serde_json::json!({ "system": { "memoryBudget": 8 } });
+    });
+    let client = Client::start(Kind::Wsray, &link, server.port);
+    let opened = || apps::socks5(client.socks, origin.address.into(), None);
+    let echoes = || opened().and_then(|stream| apps::check_echo(&stream));
+    let mut old = opened().unwrap();
+    apps::check_echo(&old).unwrap();
+    let is_full = || server.node.log().contains("policy.system.memoryBudget");
+    let mut stalled = Vec::new();
+    while !is_full() && stalled.len() < 1000 {
+        let mut stream = opened().unwrap();
+        stream.write_all(b"give 4000000 3\n").unwrap();
+        stalled.push(stream);
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert!(is_full(), "{} stalled streams of {} KiB", stalled.len(), server.node.resident_kib());
+    assert!(stalled.len() > 64, "refused although only {} streams run", stalled.len());
+    assert!(echoes().is_err(), "a newcomer is served");
+    old.write_all(b"again").unwrap();
+    let mut answer = [0; 5];
+    old.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"again");
+    drop(stalled);
+    let served = support::within(Duration::from_secs(10), || echoes().ok());
+    assert!(served.is_some(), "nobody is served although all have ended");
+}
