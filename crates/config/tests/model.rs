@@ -2,12 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
-use std::{num::NonZeroU16, time::Duration};
+use std::{
+    num::{NonZeroU16, NonZeroU64},
+    time::Duration,
+};
 
 use wsray_config::{
     Blackhole, Condition, Config, Dial, DomainStrategy, Families, Family, FastOpen, InboundProtocol,
-    KeepAlive, Level, ListenAt, LogTarget, Mux, MuxPackets, Options, Otherwise, OutboundProtocol, Padding,
-    PemSource, ProxyKind, ProxyProtocol, Rule, SocketOptions, Source, Transparent, Udp443, UnixAddress, load,
+    KeepAlive, Level, ListenAt, LogTarget, MemoryBudget, Mux, MuxPackets, Options, Otherwise,
+    OutboundProtocol, Padding, PemSource, ProxyKind, ProxyProtocol, Rule, SocketOptions, Source, Transparent,
+    Udp443, UnixAddress, load,
 };
 use wsray_route::Destination;
 use wsray_vmess::SecurityChoice;
@@ -657,6 +661,15 @@ fn policy_levels_override_v2rays_defaults() {
     assert_eq!((zero.handshake, zero.connection_idle), (Duration::from_secs(4), Duration::from_mins(5)));
     assert_eq!((zero.uplink_only, zero.downlink_only), (Some(Duration::ZERO), None));
     assert_eq!(policy.timeouts(7).handshake, Duration::from_mins(1));
+}
+
+#[test]
+fn a_memory_budget_is_a_number_of_mib() {
+    let budget = |system: &str| config(&format!(r#"{{ "policy": {{ {system} }} }}"#)).policy.memory_budget;
+    assert_eq!(budget(""), MemoryBudget::ThreeQuarters);
+    assert_eq!(budget(r#""system": { "memoryBudget": 0 }"#), MemoryBudget::Unlimited);
+    let bytes = NonZeroU64::new(64 << 20).unwrap();
+    assert_eq!(budget(r#""system": { "memoryBudget": 64 }"#), MemoryBudget::Bytes(bytes));
 }
 
 #[test]
