@@ -115,6 +115,10 @@ def drip(held, limit):
 # Rows 3 and 4: many sessions -----------------------------------------------------------------------------------------
 
 
+# 0.25 ms where sing-box needs 1.84 CPU-s for a GiB upwards; here it needs 1.65 times as much.
+MOST_MS_A_SESSION = 0.25 * 1.65
+
+
 def sessions(setting):
     count = setting.many(100_000)
     with setting.rig() as rig:
@@ -142,7 +146,7 @@ def sessions(setting):
         leaked = {side: open_files(rig.children[side]) - files[side] for side in before}
         yield f"{count} sessions: refused", str(failed), failed == 0
         yield f"{count} sessions: RSS growth, client / server", f"{grown['client']:.1f} / {grown['server']:.1f} MiB", max(grown.values()) <= 8
-        yield "CPU a session, both processes", f"{each:.3f} ms", each <= 0.5
+        yield "CPU a session, both processes", f"{each:.3f} ms", each <= MOST_MS_A_SESSION
         yield "files left open, client / server", f"{leaked['client']} / {leaked['server']}", max(leaked.values()) <= 1
 
 
@@ -236,7 +240,7 @@ def origin_reset(setting):
         seen = [after for after, how in ends if how == "reset"]
         yield ("origin resets after 1 MiB: the application sees it", f"{len(seen)} of 20 at {seconds(seen)}"
                + "".join(f", {sum(h == k for _, h in ends)} {k}" for k in sorted({h for _, h in ends} - {"reset"})),
-               len(seen) == 20 and max(seen) <= 2)
+               len(seen) == 20 and max(seen) <= 1)
 
 
 # Row 9: downloads in every pairing -----------------------------------------------------------------------------------
@@ -291,7 +295,7 @@ def slow_readers(setting):
         whole = sum(got == (size, "fin") for got in together(count, rest))
         peak = {side: (rig.children[side].resident_kib("VmHWM") - before[side]) / count for side in before}
         yield f"{count} stalled: KiB each, server / client", f"{held['server']:.0f} / {held['client']:.0f}", max(held.values()) <= 96
-        yield "the same, peak until all is read", f"{peak['server']:.0f} / {peak['client']:.0f}", max(peak.values()) <= 110
+        yield "the same, peak until all is read", f"{peak['server']:.0f} / {peak['client']:.0f}", max(peak.values()) <= 96
         yield "read on: whole", f"{whole} of {count}", whole == count
         yield "CPU in 5 s of stalling", f"{busy:.2f} s", busy < 0.3
         worst = max((value if isinstance(value, float) else 9 for value in alone), default=0)

@@ -9,15 +9,18 @@ mod support;
 use std::{
     io::{Read, Write},
     net::{Ipv4Addr, TcpStream},
+    process::Command,
     time::{Duration, Instant, SystemTime},
 };
 
 use support::{
     apps,
-    config::Link,
-    node::{Client, Kind, Pair, Server},
+    config::{self, Link},
+    free_port,
+    node::{Client, Kind, Node, Pair, Server},
     origin::{Origin, pattern},
     raw::{self, End, How},
+    temporary_directory, within,
 };
 use wsray_vmess::{
     Address, CmdKey, Command as Asked, HeaderEntropy, Options, Request, Secrets, Security, Target, UserId,
@@ -245,6 +248,48 @@ fn above_the_memory_budget_newcomers_are_refused_and_old_streams_go_on() {
     old.read_exact(&mut answer).unwrap();
     assert_eq!(&answer, b"again");
     drop(stalled);
-    let served = support::within(Duration::from_secs(10), || echoes().ok());
+    let served = within(Duration::from_secs(10), || echoes().ok());
     assert!(served.is_some(), "nobody is served although all have ended");
+}
+
+/// A server that may have 96 files open.
+fn poor_server(link: &Link) -> (Node, u16) {
+    let port = free_port();
+    let directory = temporary_directory("poor-server");
+    let config = directory.join("config.json");
+    std::fs::write(&config, config::server(Kind::Wsray, link, port).to_string()).unwrap();
+    let wsray = Kind::Wsray.command(&config);
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 96 && exec \"$@\"", "sh"]).arg(wsray.get_program()).args(wsray.get_args());
+    (Node::start_program("poor server", command, directory, &[port]), port)
+}
+
+#[test]
+fn strangers_cannot_take_all_files_and_users_without_one_are_refused_at_once() {
+    let origin = Origin::start();
+    let link = Link { handshake: 60, ..Link::default() };
+    let (_node, port) = poor_server(&link);
+    let client = Client::start(Kind::Wsray, &link, port);
+    let tunnel = || {
+        let stream = apps::socks5(client.socks, origin.address.into(), None)?;
+        apps::check_echo(&stream).map(|()| stream)
+    };
+    let _strangers: Vec<_> = (0..200).map(|_| raw::send(port, b"GET /ray HT")).collect();
+    let mut users = vec![tunnel().expect("strangers have taken all files")];
+    let refused = loop {
+        let started = Instant::now();
+        match tunnel() {
+            Ok(stream) => users.push(stream),
+            Err(_) => break started.elapsed(),
+        }
+        assert!(users.len() < 96, "more sessions than files");
+    };
+    assert!(refused < Duration::from_secs(2), "refused after {refused:?}");
+    assert!(users.len() > 5, "{} users", users.len());
+    // Those who are in are served on, and places that become free are given away.
+    let mut first = &users[0];
+    first.write_all(b"still").unwrap();
+    assert_eq!(&apps::read_array::<5>(&mut first).unwrap(), b"still");
+    users.truncate(1);
+    assert!(within(Duration::from_secs(3), || tunnel().ok()).is_some(), "no recovery");
 }

@@ -210,6 +210,8 @@ impl Running {
 
     fn serve(&mut self, on: ListenOn, opened: Opened, inbound: Arc<Inbound>) {
         let (sender, receiver) = watch::channel(inbound);
+        // Those of listeners that were closed before.
+        while self.tasks.try_join_next().is_some() {}
         self.tasks.spawn(serve(opened.listener, receiver, self.connections.clone()));
         self.places.insert(on, Served { inbound: sender, _file: opened.file });
     }

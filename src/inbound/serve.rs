@@ -68,6 +68,7 @@ pub async fn serve(listener: Listener, mut inbound: watch::Receiver<Arc<Inbound>
     prepare(&listener, &inbound.borrow());
     let mut spare = Spare::new();
     loop {
+        spare.refill();
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((accepted, peer)) => {
@@ -77,12 +78,20 @@ pub async fn serve(listener: Listener, mut inbound: watch::Receiver<Arc<Inbound>
                         tell(&inbound, format_args!("{peer} refused: {full}"));
                         continue;
                     }
-                    admit(&mut running, &waiting, inbound, accepted, peer, connections.one_more());
+                    let crowded = admit(&mut running, &waiting, inbound, accepted, peer, connections.one_more());
+                    if crowded {
+                        // The file of whoever had to go is the newcomer's: it has to be free before the next one comes.
+                        let _ = timeout(PAUSE, running.join_next()).await;
+                    }
                 }
                 Err(error) => {
                     tell(&inbound.borrow(), format_args!("cannot accept: {error}"));
-                    if !is_out_of_files(&error) || !spare.turn_away(&listener).await {
+                    if !is_out_of_files(&error) {
                         sleep(PAUSE).await;
+                    } else if !spare.turn_away(&listener).await {
+                        // A session's dial was quicker to take the spare one: a stranger's makes up for it.
+                        waiting.cut_oldest();
+                        let _ = timeout(PAUSE, running.join_next()).await;
                     }
                 }
             },
@@ -131,8 +140,15 @@ impl Spare {
             // It has left meanwhile.
             Err(_) => true,
         };
-        *self = Self::new();
+        self.refill();
         turned_away
+    }
+
+    /// Takes another one if there is none, before a connection takes it.
+    fn refill(&mut self) {
+        if self.0.is_none() {
+            *self = Self::new();
+        }
     }
 }
 
@@ -142,7 +158,7 @@ fn has_room(inbound: &Inbound) -> Result<(), Full> {
     dispatcher.memory.has_room(dispatcher.pool.held())
 }
 
-/// Serves one connection; somebody who has waited too long may have to go for it.
+/// Serves one connection; whether somebody who has waited too long had to go for it.
 fn admit(
     running: &mut JoinSet<()>,
     waiting: &Arc<Waiting>,
@@ -150,7 +166,7 @@ fn admit(
     accepted: Accepted,
     peer: Source,
     one: One,
-) {
+) -> bool {
     let (seat, crowded) = waiting.enter(peer.address().map(|address| address.ip()));
     let number = seat.number();
     let limits = waiting.limits();
@@ -179,6 +195,7 @@ fn admit(
         }
     });
     waiting.runs(number, task);
+    crowded.is_some()
 }
 
 /// Strangers can cause each of these lines.

@@ -112,6 +112,17 @@ impl Waiting {
         (Seat { number, waiting: Arc::clone(self) }, crowded.map(|(why, _)| why))
     }
 
+    /// Cuts the connection that has waited longest, if there is one.
+    pub(super) fn cut_oldest(&self) {
+        let mut table = self.lock();
+        let oldest = table.seats.keys().next().copied();
+        let gone = oldest.and_then(|oldest| table.remove(oldest));
+        drop(table);
+        if let Some(task) = gone.and_then(|entry| entry.task) {
+            task.abort();
+        }
+    }
+
     /// The task to abort when the connection with this number has to go.
     pub(super) fn runs(&self, number: u64, task: AbortHandle) {
         if let Some(entry) = self.lock().seats.get_mut(&number) {
