@@ -10,11 +10,14 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::support::{
-    apps, free_port,
-    node::{Kind, Node, missing, peer},
-    origin::{Origin, UdpEcho, hash_of, pattern},
-    skip, temporary_directory,
+use crate::{
+    check_that_we_are_alone, in_a_namespace, shell,
+    support::{
+        apps, free_port,
+        node::{Kind, Node, missing, peer},
+        origin::{Origin, UdpEcho, hash_of, pattern},
+        skip, temporary_directory,
+    },
 };
 
 fn start(config: &Value) -> Node {
@@ -73,23 +76,7 @@ fn firewall_sends_streams_and_packets_here() {
     if let Some(reason) = missing("nft") {
         skip!(reason);
     }
-    let is_root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout == b"0\n");
-    let own: &[&str] = if is_root { &["-n"] } else { &["-rn"] };
-    if !Command::new("unshare").args(own).arg("true").status().is_ok_and(|status| status.success()) {
-        skip!("network namespaces cannot be made here");
-    }
-    let mut command = Command::new("unshare");
-    command.args(own).arg(std::env::current_exe().unwrap());
-    command.args(["--ignored", "--exact", "door::in_the_namespace", "--nocapture"]);
-    let output = command.output().unwrap();
-    let said = [output.stdout, output.stderr].concat();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));
-    assert!(String::from_utf8_lossy(&said).contains("1 passed"), "{}", String::from_utf8_lossy(&said));
-}
-
-fn shell(script: &str) {
-    let output = Command::new("sh").args(["-ec", script]).output().unwrap();
-    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+    in_a_namespace!("door::in_the_namespace");
 }
 
 fn rules(text: &str) {
@@ -129,11 +116,7 @@ fn check_refused(target: &str) {
 #[test]
 #[ignore = "changes the network: started by another test in a namespace of its own"]
 fn in_the_namespace() {
-    let devices = std::fs::read_dir("/sys/class/net").map_or(0, Iterator::count);
-    let output = Command::new("ip").args(["-o", "link"]).output().unwrap();
-    let links =
-        String::from_utf8_lossy(&output.stdout).lines().filter(|line| line.contains("state UP")).count();
-    assert_eq!(links, 0, "this is no namespace of its own ({devices} devices)");
+    check_that_we_are_alone();
     shell(
         "ip link set lo up
         ip addr add 192.0.2.1/32 dev lo; ip -6 addr add 2001:db8::1/128 dev lo nodad
