@@ -7,7 +7,6 @@ use std::{
 };
 
 use tokio::{io::ReadBuf, net::UdpSocket};
-
 use wsray_vmess::Target;
 
 use crate::stream::{Cut, LARGE_BYTES, Layout, MAX_PACKET, PacketSocket, Pool, Read, lossy};
