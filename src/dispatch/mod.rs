@@ -77,7 +77,7 @@ impl Dispatcher {
 
     /// Runs a session to its end.
     ///
-    /// It may be idle for hours: what it needs only until it is connected goes with the box of [`Dispatcher::begin`].
+    /// It may be idle for hours: what it needs only until it is connected goes with the box of `begin`.
     pub fn run(
         self: &Arc<Self>,
         session: Session,

@@ -111,7 +111,7 @@ mod tests {
     fn all_bytes_of_each_direction_are_counted() {
         let (mut client, mut server, counts) = way(Duration::ZERO);
         client.write_all(&[1; 300]).unwrap();
-        server.write_all(&[2; 70_000]).unwrap();
+        server.write_all(&vec![2; 70_000]).unwrap();
         client.shutdown(Shutdown::Write).unwrap();
         let mut got = Vec::new();
         server.read_to_end(&mut got).unwrap();
@@ -119,7 +119,7 @@ mod tests {
         drop(server);
         let mut got = Vec::new();
         client.read_to_end(&mut got).unwrap();
-        assert_eq!(got, [2; 70_000]);
+        assert_eq!(got, vec![2; 70_000]);
         assert_eq!((counts.up.load(Relaxed), counts.down.load(Relaxed)), (300, 70_000));
     }
 }
