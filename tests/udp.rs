@@ -4,7 +4,10 @@
 
 mod support;
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::{
+    net::{IpAddr, SocketAddr, UdpSocket},
+    time::Duration,
+};
 
 use serde_json::json;
 use support::{
@@ -299,5 +302,23 @@ fn a_thousand_packets_come_back(pair: Pair, encoding: Encoding, link: &Link) {
             let at = missing.iter().position(|packet| **packet == answer).expect("a packet that was sent");
             missing.swap_remove(at);
         }
+    }
+}
+
+#[test]
+fn an_association_serves_64_sockets_and_no_more() {
+    let pair = Pair { client: Kind::Wsray, server: Kind::Wsray };
+    let (_server, client) = pair.start(&Link::default());
+    let association = Association::open(client.socks).unwrap();
+    let origin = UdpEcho::start();
+    let sockets: Vec<_> =
+        (0..64).map(|_| association.from_another_socket(Duration::from_secs(3)).unwrap()).collect();
+    for socket in &sockets {
+        assert_eq!(socket.round_trip(origin.address.into(), b"first").unwrap(), b"first");
+    }
+    let late = association.from_another_socket(Duration::from_millis(300)).unwrap();
+    assert!(late.round_trip(origin.address.into(), b"late").is_err(), "the 65th is served");
+    for socket in &sockets {
+        assert_eq!(socket.round_trip(origin.address.into(), b"again").unwrap(), b"again");
     }
 }

@@ -213,6 +213,13 @@ impl Association {
         Ok(Self { control, socket, relay })
     }
 
+    /// The same association, used from another socket of the application.
+    pub fn from_another_socket(&self, patience: Duration) -> Result<Self> {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+        socket.set_read_timeout(Some(patience))?;
+        Ok(Self { control: self.control.try_clone()?, socket, relay: self.relay })
+    }
+
     pub fn send(&self, target: Target, payload: &[u8]) -> Result<()> {
         let mut packet = vec![0, 0, 0];
         write_socks5_address(&mut packet, target);
