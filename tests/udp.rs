@@ -312,11 +312,11 @@ fn an_association_serves_64_sockets_and_no_more() {
     let association = Association::open(client.socks).unwrap();
     let origin = UdpEcho::start();
     let sockets: Vec<_> =
-        (0..64).map(|_| association.from_another_socket(Duration::from_secs(3)).unwrap()).collect();
+        (0..64).map(|_| association.another_socket(Duration::from_secs(3)).unwrap()).collect();
     for socket in &sockets {
         assert_eq!(socket.round_trip(origin.address.into(), b"first").unwrap(), b"first");
     }
-    let late = association.from_another_socket(Duration::from_millis(300)).unwrap();
+    let late = association.another_socket(Duration::from_millis(300)).unwrap();
     assert!(late.round_trip(origin.address.into(), b"late").is_err(), "the 65th is served");
     for socket in &sockets {
         assert_eq!(socket.round_trip(origin.address.into(), b"again").unwrap(), b"again");

@@ -214,7 +214,7 @@ impl Association {
     }
 
     /// The same association, used from another socket of the application.
-    pub fn from_another_socket(&self, patience: Duration) -> Result<Self> {
+    pub fn another_socket(&self, patience: Duration) -> Result<Self> {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
         socket.set_read_timeout(Some(patience))?;
         Ok(Self { control: self.control.try_clone()?, socket, relay: self.relay })
