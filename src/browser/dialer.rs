@@ -8,7 +8,10 @@ use wsray_ws::{
     client::{BrowserRequest, Scheme},
 };
 
-use super::hub::{BrowserError, Hub, Wish};
+use super::{
+    hub::Hub,
+    wish::{BrowserError, Wish},
+};
 use crate::transport::Channel;
 
 /// A server that tabs connect to.

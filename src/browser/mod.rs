@@ -17,8 +17,10 @@ mod lines;
 mod link;
 mod page;
 mod service;
+mod wish;
 
 pub use dialer::BrowserDialer;
-pub use hub::{BrowserError, Hub};
+pub use hub::Hub;
 pub use lines::invariants;
 pub use service::Service;
+pub use wish::BrowserError;

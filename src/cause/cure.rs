@@ -1,109 +1,6 @@
 //! What to write where.
 
-use std::fmt;
-
-use super::Cause;
-
-/// A front end that can be told by its `Server` header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Front {
-    /// nginx, or what is made of it.
-    Nginx,
-    /// Caddy.
-    Caddy,
-    /// Apache.
-    Apache,
-    /// `HAProxy`, which never names itself.
-    Haproxy,
-    /// A CDN.
-    Cdn,
-}
-
-impl Front {
-    /// Who answers with this `Server` header.
-    pub fn of(server: Option<&str>) -> Option<Self> {
-        let server = server?.to_ascii_lowercase();
-        let is = |names: &[&str]| names.iter().any(|name| server.starts_with(name));
-        if is(&["nginx", "openresty", "tengine"]) {
-            Some(Self::Nginx)
-        } else if is(&["caddy"]) {
-            Some(Self::Caddy)
-        } else if is(&["apache"]) {
-            Some(Self::Apache)
-        } else if is(&["cloudflare", "cloudfront", "akamai", "gcore", "bunnycdn", "ats", "fastly"]) {
-            Some(Self::Cdn)
-        } else {
-            None
-        }
-    }
-}
-
-/// Whose configuration something is written into.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Where {
-    /// The client's.
-    Client,
-    /// The VMess server's.
-    Server,
-    /// nginx's.
-    Nginx,
-    /// Caddy's.
-    Caddy,
-    /// Apache's.
-    Apache,
-    /// `HAProxy`'s.
-    Haproxy,
-    /// The CDN's control panel.
-    Cdn,
-    /// This machine, outside of any configuration.
-    Here,
-    /// The server's machine.
-    There,
-}
-
-impl Where {
-    fn front(self) -> Option<Front> {
-        match self {
-            Self::Nginx => Some(Front::Nginx),
-            Self::Caddy => Some(Front::Caddy),
-            Self::Apache => Some(Front::Apache),
-            Self::Haproxy => Some(Front::Haproxy),
-            Self::Cdn => Some(Front::Cdn),
-            Self::Client | Self::Server | Self::Here | Self::There => None,
-        }
-    }
-
-    /// A name for programs; it never changes.
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::Client => "client",
-            Self::Server => "server",
-            Self::Nginx => "nginx",
-            Self::Caddy => "caddy",
-            Self::Apache => "apache",
-            Self::Haproxy => "haproxy",
-            Self::Cdn => "cdn",
-            Self::Here => "client-machine",
-            Self::There => "server-machine",
-        }
-    }
-}
-
-impl fmt::Display for Where {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Client => "in the client's configuration",
-            Self::Server => "in the server's configuration",
-            Self::Nginx => "in nginx",
-            Self::Caddy => "in Caddy",
-            Self::Apache => "in Apache",
-            Self::Haproxy => "in HAProxy",
-            Self::Cdn => "at the CDN",
-            Self::Here => "on this machine",
-            Self::There => "on the server's machine",
-        })
-    }
-}
+use super::{Cause, Front, Where};
 
 /// What to do in one place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -493,21 +390,6 @@ impl Cause {
     }
 }
 
-/// What Cloudflare's statuses say (developers.cloudflare.com, "Cloudflare 5xx errors").
-pub(super) fn cdn_says(status: u16) -> &'static str {
-    match status {
-        520 => "got an answer from the server that it does not understand",
-        521 => "was refused by the server: nothing listens there, or a firewall keeps the CDN out",
-        522 => "got no answer from the server to its connection",
-        523 => "has no way to the server's address",
-        524 => "waited too long for the server's answer",
-        525 => "could not shake hands with the server by TLS",
-        526 => "does not trust the server's certificate",
-        530 => "cannot resolve or reach the server's name",
-        _ => "cannot reach the server",
-    }
-}
-
 fn cdn_cure(status: u16) -> &'static str {
     match status {
         525 => {
@@ -521,12 +403,4 @@ fn cdn_cure(status: u16) -> &'static str {
         520 => "check that the server speaks HTTP on that port: the SSL/TLS mode decides between 80 and 443",
         _ => "check that the server or its front end runs on port 443 (\"Full\") or 80 (\"Flexible\")",
     }
-}
-
-/// `ahead`: by how many seconds our clock is ahead of the server's.
-pub(super) fn write_clock(f: &mut fmt::Formatter<'_>, ahead: i64) -> fmt::Result {
-    let side = if ahead < 0 { "behind" } else { "ahead of" };
-    let seconds = ahead.unsigned_abs();
-    let amount = if seconds < 180 { format!("{seconds} s") } else { format!("{} min", (seconds + 30) / 60) };
-    write!(f, "the clock of this machine is about {amount} {side} the server's, where VMess allows 2 minutes")
 }

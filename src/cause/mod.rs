@@ -3,6 +3,7 @@
 
 mod answer;
 mod cure;
+mod place;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -10,7 +11,8 @@ mod tls;
 use std::fmt;
 
 pub use answer::{Seen, of_response};
-pub use cure::{Cure, Front, Where};
+pub use cure::Cure;
+pub use place::{Front, Where};
 pub use tls::of_tls;
 
 /// What is wrong.
@@ -294,7 +296,7 @@ impl fmt::Display for Cause {
             Self::ServerBehindDown { status } => {
                 return write!(f, "the front end cannot reach the server behind it ({status})");
             }
-            Self::CdnOrigin { status } => return write!(f, "the CDN {} ({status})", cure::cdn_says(*status)),
+            Self::CdnOrigin { status } => return write!(f, "the CDN {} ({status})", cdn_says(*status)),
             Self::VersionRefused => "the server speaks another WebSocket version, or did not get the upgrade headers",
             Self::Http2Only => "the port speaks HTTP/2 only, where WebSocket needs HTTP/1.1",
             Self::NotHttp => "the answer is not HTTP: this is no WebSocket server",
@@ -319,7 +321,7 @@ impl fmt::Display for Cause {
                 return write!(f, "early data in {header} does not reach the server, which takes none there or never gets it");
             }
             Self::EarlyDataLost { header: None } => "early data behind the path does not reach the server",
-            Self::Clock { ahead } => return cure::write_clock(f, *ahead),
+            Self::Clock { ahead } => return write_clock(f, *ahead),
             Self::IdUnknown => "the server does not know this user id",
             Self::ServerWantsWebSocket => "the server speaks HTTP here: it expects WebSocket, the client speaks plain VMess",
             Self::NotVmess => "what answers is no VMess server",
@@ -329,4 +331,27 @@ impl fmt::Display for Cause {
             Self::IdleCut { seconds } => return write!(f, "something cuts connections that are idle for {seconds} s"),
         })
     }
+}
+
+/// What Cloudflare's statuses say (developers.cloudflare.com, "Cloudflare 5xx errors").
+fn cdn_says(status: u16) -> &'static str {
+    match status {
+        520 => "got an answer from the server that it does not understand",
+        521 => "was refused by the server: nothing listens there, or a firewall keeps the CDN out",
+        522 => "got no answer from the server to its connection",
+        523 => "has no way to the server's address",
+        524 => "waited too long for the server's answer",
+        525 => "could not shake hands with the server by TLS",
+        526 => "does not trust the server's certificate",
+        530 => "cannot resolve or reach the server's name",
+        _ => "cannot reach the server",
+    }
+}
+
+/// `ahead`: by how many seconds our clock is ahead of the server's.
+fn write_clock(f: &mut fmt::Formatter<'_>, ahead: i64) -> fmt::Result {
+    let side = if ahead < 0 { "behind" } else { "ahead of" };
+    let seconds = ahead.unsigned_abs();
+    let amount = if seconds < 180 { format!("{seconds} s") } else { format!("{} min", (seconds + 30) / 60) };
+    write!(f, "the clock of this machine is about {amount} {side} the server's, where VMess allows 2 minutes")
 }

@@ -13,6 +13,7 @@ mod steps;
 #[cfg(test)]
 mod tests;
 mod tries;
+mod tunnel;
 mod verdict;
 mod walk;
 
