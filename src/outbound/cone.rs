@@ -11,15 +11,15 @@ use std::{
 };
 
 use tokio::{
-    io::ReadBuf,
     net::UdpSocket,
     task::JoinSet,
     time::{Instant, timeout},
 };
 use wsray_vmess::{Address, Target};
 
+use super::udp::{self, Received};
 use crate::{
-    stream::{Batch, Cut, Endpoint, LARGE_BYTES, Layout, MAX_PACKET, Pool, Read},
+    stream::{Batch, Cut, Endpoint, Layout, MAX_PACKET, Pool, Read},
     transport::{ConnectError, Dialer},
 };
 
@@ -187,20 +187,12 @@ impl ConeEndpoint {
         layout: Layout,
     ) -> Poll<io::Result<Option<Batch>>> {
         let Some(socket) = &self.sockets[family as usize] else { return Poll::Pending };
-        ready!(socket.poll_recv_ready(cx))?;
-        let mut batch = self.pool.batch(LARGE_BYTES);
-        // One byte more than fits tells a packet that is too large from one that just fits.
-        let head = layout.head;
         let most = layout.payload.min(MAX_PACKET);
-        let mut space = ReadBuf::new(&mut batch.bytes()[head..=head + most]);
-        let from = ready!(socket.poll_recv_from(cx, &mut space))?;
-        let read = space.filled().len();
-        if read > most {
-            return Poll::Ready(Ok(None));
-        }
-        let from = SocketAddr::new(from.ip().to_canonical(), from.port());
-        batch.push_packet(head..head + read, from.into());
-        Poll::Ready(Ok(Some(batch).filter(|batch| !batch.is_empty())))
+        let received = ready!(udp::receive(socket, &self.pool, cx, layout.head, most))?;
+        Poll::Ready(Ok(received.map(|Received { mut batch, range, from }| {
+            batch.push_packet(range, SocketAddr::new(from.ip().to_canonical(), from.port()).into());
+            batch
+        })))
     }
 }
 

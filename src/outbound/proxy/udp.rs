@@ -6,13 +6,14 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use tokio::{io::ReadBuf, net::UdpSocket};
+use tokio::net::UdpSocket;
 use wsray_vmess::{Address, Target};
 
 use super::{ProxyServer, Way};
 use crate::{
+    outbound::udp::{Received, receive},
     socks,
-    stream::{Cut, LARGE_BYTES, Layout, MAX_PACKET, PacketSocket, Pool, Read, SMALL_BYTES, lossy},
+    stream::{Cut, Layout, MAX_PACKET, PacketSocket, Pool, Read, SMALL_BYTES, lossy},
     transport::{Channel, ConnectError},
 };
 
@@ -84,17 +85,16 @@ impl PacketSocket for Association {
         }
         // A ping may have to be answered.
         let _ = self.control.poll_flush(cx);
-        ready!(self.socket.poll_recv_ready(cx))?;
-        let mut batch = self.pool.batch(LARGE_BYTES);
-        let mut space = ReadBuf::new(&mut batch.bytes()[layout.head..layout.head + MAX_PACKET]);
-        ready!(self.socket.poll_recv(cx, &mut space))?;
-        let received = space.filled();
-        let Ok(datagram) = socks::read_datagram(received) else { return Poll::Ready(Ok(None)) };
-        let (start, end) = (received.len() - datagram.payload.len(), received.len());
-        if start == end || end - start > layout.payload {
+        let received = ready!(receive(&self.socket, &self.pool, cx, layout.head, MAX_PACKET))?;
+        let Some(Received { mut batch, range, .. }) = received else { return Poll::Ready(Ok(None)) };
+        let Ok(datagram) = socks::read_datagram(&batch.bytes()[range.clone()]) else {
+            return Poll::Ready(Ok(None));
+        };
+        let length = datagram.payload.len();
+        if length == 0 || length > layout.payload {
             return Poll::Ready(Ok(None));
         }
-        batch.push(layout.head + start..layout.head + end);
+        batch.push(range.end - length..range.end);
         Poll::Ready(Ok(Some(Read::Data(batch))))
     }
 
