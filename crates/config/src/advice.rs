@@ -1,6 +1,10 @@
 //! What a configuration that works could do better, and which of its files hold secrets.
 
+mod private;
+
 use std::collections::BTreeSet;
+
+use private::{Reach, serves};
 
 use crate::{
     Config, Diagnostic, Freedom, InboundProtocol, Outbound, OutboundProtocol, Pem, PemSource, Place,
@@ -23,17 +27,32 @@ impl Config {
     /// A server's users reach whatever the server reaches, as in V2Ray. It makes no difference where the inbound
     /// listens: behind a front end that is 127.0.0.1.
     pub fn advice(&self) -> Vec<Diagnostic> {
-        let serves = |protocol: &InboundProtocol| matches!(protocol, InboundProtocol::Vmess(vmess) if !vmess.users.is_empty());
-        if !self.inbounds.iter().any(|inbound| serves(&inbound.protocol)) {
+        if !self.inbounds.iter().any(serves) {
             return Vec::new();
         }
-        let open = self.outbounds.iter().filter(|outbound| is_open(outbound));
-        open.map(|outbound| self.close_private(outbound)).collect()
+        let outbounds = self.outbounds.iter().enumerate().filter(|(_, outbound)| is_open(outbound));
+        outbounds.filter_map(|(index, outbound)| self.close_private(index, outbound)).collect()
     }
 
-    fn close_private(&self, outbound: &Outbound) -> Diagnostic {
+    fn close_private(&self, index: usize, outbound: &Outbound) -> Option<Diagnostic> {
         const RULES: &str = "\"finalRules\": [{ \"action\": \"block\", \"ip\": [\"geoip:private\"] }]";
-        let message = "users of this server reach its own loopback, its private networks and cloud metadata";
+        let by = match Reach::of(self, index) {
+            Reach::Addresses => String::new(),
+            Reach::Names(rule) => {
+                let line = rule.seen_from(&outbound.place);
+                format!(" by names that lead there: they are not looked up for the rule {line}")
+            }
+            Reach::ChangingNames(rule) => {
+                let line = rule.seen_from(&outbound.place);
+                format!(
+                    " by names whose answers change between the rule {line} and the connection: each looks them up"
+                )
+            }
+            Reach::Nothing => return None,
+        };
+        let message = format!(
+            "users of this server reach its own loopback, its private networks and cloud metadata{by}"
+        );
         let help = if self.implicit_freedom {
             format!(
                 "to close them, add \"outbounds\": [{{ \"protocol\": \"freedom\", \"settings\": {{ {RULES} }} }}]"
@@ -41,7 +60,7 @@ impl Config {
         } else {
             format!("to close them, write {RULES} into its \"settings\"")
         };
-        Diagnostic::at(&outbound.place, message).help(help)
+        Some(Diagnostic::at(&outbound.place, message).help(help))
     }
 
     /// The files that hold secrets, each once: those of the configuration, then those of keys.
