@@ -203,10 +203,17 @@ fn both_languages_have_the_same_pages_and_headings() {
             blocks(path).into_iter().map(|block| (block.language, block.text)).collect::<Vec<_>>()
         };
         assert_eq!(codes(&english), codes(chinese), "{} and {}", english.display(), chinese.display());
+        let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
+        for (text, link) in [
+            (&ours, format!("[中文]({})", name(chinese))),
+            (&theirs, format!("[English]({})", name(&english))),
+        ] {
+            assert!(text.contains(&link), "{} and {}: no {link}", english.display(), chinese.display());
+        }
         pairs += 1;
     }
     let of_docs = documents.iter().filter(|path| path.starts_with("docs")).count();
-    assert_eq!(pairs, of_docs / 2 + 1, "a page of docs/, or README.md, lacks its other language");
+    assert_eq!(pairs, of_docs / 2 + 2, "a page of docs/, README.md, or SECURITY.md lacks its other language");
 }
 
 /// Per section of a reference: the keys that it explains, in order, with their types.
