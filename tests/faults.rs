@@ -15,7 +15,7 @@ use std::{
 
 use support::{
     apps,
-    config::{self, Link},
+    config::{self, AppPorts, Link},
     free_port,
     node::{Client, Kind, Node, Pair, Server},
     origin::{Origin, pattern},
@@ -252,23 +252,83 @@ fn above_the_memory_budget_newcomers_are_refused_and_old_streams_go_on() {
     assert!(served.is_some(), "nobody is served although all have ended");
 }
 
-/// A server that may have 96 files open.
-fn poor_server(link: &Link) -> (Node, u16) {
-    let port = free_port();
-    let directory = temporary_directory("poor-server");
-    let config = directory.join("config.json");
-    std::fs::write(&config, config::server(Kind::Wsray, link, port).to_string()).unwrap();
-    let wsray = Kind::Wsray.command(&config);
+/// wsray that may have so many files open.
+fn poor(role: &str, files: u32, config: &serde_json::Value, ports: &[u16]) -> Node {
+    let directory = temporary_directory(role);
+    let path = directory.join("config.json");
+    std::fs::write(&path, config.to_string()).unwrap();
+    let wsray = Kind::Wsray.command(&path);
     let mut command = Command::new("sh");
-    command.args(["-c", "ulimit -n 96 && exec \"$@\"", "sh"]).arg(wsray.get_program()).args(wsray.get_args());
-    (Node::start_program("poor server", command, directory, &[port]), port)
+    let limited = format!("ulimit -n {files} && exec \"$@\"");
+    command.args(["-c", &limited, "sh"]).arg(wsray.get_program()).args(wsray.get_args());
+    Node::start_program(role, command, directory, ports)
+}
+
+fn poor_server(link: &Link, files: u32) -> (Node, u16) {
+    let port = free_port();
+    (poor("poor-server", files, &config::server(Kind::Wsray, link, port), &[port]), port)
+}
+
+fn poor_client(link: &Link, files: u32, server: u16) -> (Node, u16) {
+    let ports = AppPorts { socks: free_port(), http: free_port() };
+    let config = config::client(Kind::Wsray, link, ports, server);
+    (poor("poor-client", files, &config, &[ports.socks, ports.http]), ports.socks)
+}
+
+/// A session needs two, so that the last one to come finds one or none.
+const EVEN_AND_ODD: [u32; 2] = [96, 97];
+
+/// Nobody waits at the listener who could be cut instead.
+fn newcomers_are_refused_while_users_have_all_files(socks: u16) {
+    let origin = Origin::start();
+    let tunnel = || {
+        let stream = apps::socks5(socks, origin.address.into(), None)?;
+        apps::check_echo(&stream).map(|()| stream)
+    };
+    let mut users = Vec::new();
+    let mut refused = 0;
+    while refused < 20 {
+        let started = Instant::now();
+        match tunnel() {
+            Ok(stream) => users.push(stream),
+            Err(_) => refused += 1,
+        }
+        let took = started.elapsed();
+        assert!(took < Duration::from_secs(2), "newcomer {refused} waited {took:?}");
+    }
+    assert!(users.len() > 30, "{} users", users.len());
+    for mut user in &users {
+        user.write_all(b"still").unwrap();
+        assert_eq!(&apps::read_array::<5>(&mut user).unwrap(), b"still");
+    }
+    users.truncate(20);
+    assert!(within(Duration::from_secs(3), || tunnel().ok()).is_some(), "no recovery");
+}
+
+#[test]
+fn a_client_whose_users_have_all_files_refuses_newcomers_at_once() {
+    let (server, link) = server();
+    for files in EVEN_AND_ODD {
+        let (_client, socks) = poor_client(&link, files, server.port);
+        newcomers_are_refused_while_users_have_all_files(socks);
+    }
+}
+
+#[test]
+fn a_server_whose_users_have_all_files_refuses_newcomers_at_once() {
+    let link = Link::default();
+    for files in EVEN_AND_ODD {
+        let (_server, port) = poor_server(&link, files);
+        let client = Client::start(Kind::Wsray, &link, port);
+        newcomers_are_refused_while_users_have_all_files(client.socks);
+    }
 }
 
 #[test]
 fn strangers_cannot_take_all_files_and_users_without_one_are_refused_at_once() {
     let origin = Origin::start();
     let link = Link { handshake: 60, ..Link::default() };
-    let (_node, port) = poor_server(&link);
+    let (_node, port) = poor_server(&link, 96);
     let client = Client::start(Kind::Wsray, &link, port);
     let tunnel = || {
         let stream = apps::socks5(client.socks, origin.address.into(), None)?;

@@ -2,7 +2,7 @@
 
 mod unix;
 
-use std::{fmt, io, net::SocketAddr, os::linux::net::SocketAddrExt as _};
+use std::{fmt, future::poll_fn, io, net::SocketAddr, os::linux::net::SocketAddrExt as _, task::Poll};
 
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use wsray_config::{FastOpen, KeepAlive, SocketOptions, Transparent};
@@ -103,6 +103,21 @@ impl Listener {
             }
             Self::Unix { socket, .. } => Ok((Accepted::Unix(socket.accept().await?.0), Source::Unix)),
             Self::Udp(_) => std::future::pending().await,
+        }
+    }
+
+    /// A connection that waits to be accepted, if there is one; other tasks of this thread do not run meanwhile.
+    pub(super) async fn accept_now(&self) -> io::Result<Option<Accepted>> {
+        let accepted = poll_fn(|cx| {
+            Poll::Ready(match self {
+                Self::Tcp(listener) => listener.poll_accept(cx).map_ok(|(tcp, _)| Accepted::Tcp(tcp)),
+                Self::Unix { socket, .. } => socket.poll_accept(cx).map_ok(|(unix, _)| Accepted::Unix(unix)),
+                Self::Udp(_) => Poll::Pending,
+            })
+        });
+        match accepted.await {
+            Poll::Ready(accepted) => accepted.map(Some),
+            Poll::Pending => Ok(None),
         }
     }
 }

@@ -1,7 +1,6 @@
 //! The accept loop of a listener.
 
 use std::{
-    io,
     os::unix::net::UnixDatagram,
     sync::{
         Arc,
@@ -22,7 +21,7 @@ use super::{
     listen::Accepted,
     waiting::{Crowded, Limits, Waiting},
 };
-use crate::{memory::Full, observe::Level, session::Source};
+use crate::{memory::Full, observe::Level, session::Source, transport::is_out_of_files};
 
 /// How many connections there are, of all listeners that share this.
 #[derive(Clone, Debug, Default)]
@@ -57,6 +56,9 @@ impl Drop for One {
 /// How long to wait when a connection cannot be accepted.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// A session has two: its client's and its target's.
+const MORE_FILES: &str = " (newcomers are refused until sessions end; \"ulimit -n\", or LimitNOFILE= of a systemd service, allows more)";
+
 /// Accepts connections for the inbound of the moment until its sender is gone; then closes the listener and waits for the
 /// connections to end. Dropping it cuts them.
 pub async fn serve(listener: Listener, mut inbound: watch::Receiver<Arc<Inbound>>, connections: Connections) {
@@ -85,11 +87,12 @@ pub async fn serve(listener: Listener, mut inbound: watch::Receiver<Arc<Inbound>
                     }
                 }
                 Err(error) => {
-                    tell(&inbound.borrow(), format_args!("cannot accept: {error}"));
+                    let hint = if is_out_of_files(&error) { MORE_FILES } else { "" };
+                    tell(&inbound.borrow(), format_args!("cannot accept: {error}{hint}"));
                     if !is_out_of_files(&error) {
                         sleep(PAUSE).await;
                     } else if !spare.turn_away(&listener).await {
-                        // A session's dial was quicker to take the spare one: a stranger's makes up for it.
+                        // Sessions' dials were quicker to take the spare ones: a stranger's makes up for it.
                         waiting.cut_oldest();
                         let _ = timeout(PAUSE, running.join_next()).await;
                     }
@@ -113,41 +116,44 @@ fn prepare(listener: &Listener, inbound: &Inbound) {
     }
 }
 
-fn is_out_of_files(error: &io::Error) -> bool {
-    /// "Too many open files in system" and "Too many open files" (Linux).
-    const CODES: [i32; 2] = [23, 24];
-    error.raw_os_error().is_some_and(|code| CODES.contains(&code))
-}
-
-/// A file descriptor kept for the moment when there is no other: given up, it lets us accept a connection and reset it,
-/// so that its client knows at once instead of waiting in the kernel's queue.
-struct Spare(Option<UnixDatagram>);
+/// File descriptors kept for the moment when there is no other: one given up lets us accept a connection and reset it,
+/// so that its client knows at once instead of waiting in the kernel's queue. A session that dials at that very moment may
+/// take it for good, so there is more than one.
+struct Spare(Vec<UnixDatagram>);
 
 impl Spare {
+    /// How many are kept.
+    const MOST: usize = 4;
+
     fn new() -> Self {
-        Self(UnixDatagram::unbound().ok())
+        let mut spare = Self(Vec::with_capacity(Self::MOST));
+        spare.refill();
+        spare
     }
 
-    /// Resets the next connection; `false` if somebody else was quicker to take the descriptor.
+    /// Resets the next connection, if there is one; `false` if others were quicker to take every descriptor.
     async fn turn_away(&mut self, listener: &Listener) -> bool {
-        drop(self.0.take());
-        let turned_away = match timeout(Duration::ZERO, listener.accept()).await {
-            Ok(Ok((accepted, _))) => {
-                accepted.reset();
-                true
+        while let Some(given_up) = self.0.pop() {
+            drop(given_up);
+            match listener.accept_now().await {
+                Err(error) if is_out_of_files(&error) => {}
+                Ok(Some(accepted)) => {
+                    accepted.reset();
+                    return true;
+                }
+                // It has left meanwhile, or nobody was there: the system says that files are out before it looks.
+                Ok(None) | Err(_) => return true,
             }
-            Ok(Err(_)) => false,
-            // It has left meanwhile.
-            Err(_) => true,
-        };
-        self.refill();
-        turned_away
+        }
+        false
     }
 
-    /// Takes another one if there is none, before a connection takes it.
+    /// Takes what is missing, before a connection takes it.
     fn refill(&mut self) {
-        if self.0.is_none() {
-            *self = Self::new();
+        while self.0.len() < Self::MOST
+            && let Ok(one) = UnixDatagram::unbound()
+        {
+            self.0.push(one);
         }
     }
 }

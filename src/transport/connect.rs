@@ -130,9 +130,10 @@ pub enum ConnectError {
 
 impl ConnectError {
     /// Whether trying again may help: the network failed, rather than the server refused, or took the connection and
-    /// did not answer for all the time there is.
+    /// did not answer for all the time there is. Who waits for a file holds one that others wait for.
     pub fn is_transient(&self) -> bool {
         match self {
+            Self::Connect { source, .. } if is_out_of_files(source) => false,
             Self::Resolve { .. } | Self::Connect { .. } => true,
             Self::Timeout { stage, .. } => *stage != UPGRADE,
             _ => false,
@@ -149,6 +150,13 @@ impl ConnectError {
             _ => None,
         }
     }
+}
+
+/// Whether the process or the system has no file left.
+pub fn is_out_of_files(error: &io::Error) -> bool {
+    /// "Too many open files in system" and "Too many open files" (Linux).
+    const CODES: [i32; 2] = [23, 24];
+    error.raw_os_error().is_some_and(|code| CODES.contains(&code))
 }
 
 fn version(ip: IpAddr) -> u8 {

@@ -23,7 +23,7 @@ pub use accept::{
 pub use browser::{Credit, ThroughTab};
 pub use certificates::{client_config, server_config, server_name};
 pub use channel::{CLOSE_LINGER, Channel, ChannelEnd, HandshakeError, Incoming};
-pub use connect::{ConnectError, Connector, HANDSHAKE_TIMEOUT, TlsDial};
+pub use connect::{ConnectError, Connector, HANDSHAKE_TIMEOUT, TlsDial, is_out_of_files};
 pub use dial::{Dialer, Through};
 pub use forwarded::{Told, Trust, invariants};
 pub use permitted::Permitted;
