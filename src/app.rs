@@ -23,8 +23,9 @@ use std::{
 use outbounds::{Way, Ways};
 use tokio::sync::watch;
 use wsray_config::{
-    ClientStream, ClientWs, Config, Diagnostic, Fallback, FallbackSite, ForwardedTrust, Heartbeat,
-    InboundProtocol, MuxPackets, OutboundProtocol, PacketEncoding, ProxyProtocol, ServerStream, Transparent,
+    ClientStream, ClientWs, Config, Diagnostic, DoorTarget, Fallback, FallbackSite, ForwardedTrust,
+    Heartbeat, InboundProtocol, MuxPackets, OutboundProtocol, PacketEncoding, ProxyProtocol, ServerStream,
+    Transparent,
 };
 use wsray_route::IpSet;
 use wsray_vmess::{Address, CmdKey, Replay, Target, Users};
@@ -177,6 +178,10 @@ fn sniffing(config: wsray_config::Sniffing) -> Sniffing {
     Sniffing { http: config.http, tls: config.tls, route_only: config.route_only }
 }
 
+fn target(address: &Address, port: NonZeroU16) -> Target {
+    Target { address: address.clone(), port: port.get() }
+}
+
 fn tag(tag: Option<&String>) -> Option<Arc<str>> {
     tag.map(|tag| tag.as_str().into())
 }
@@ -216,11 +221,14 @@ fn build_inbound(
         InboundProtocol::Dokodemo(door) => Inbound::Dokodemo(Box::new(DokodemoInbound {
             common: common(door.level),
             door: match (&door.target, config.socket.transparent) {
-                (Some((address, port)), _) => {
-                    Door::Fixed(Target { address: address.clone(), port: port.get() })
+                (DoorTarget::Fixed(address, port), _) => Door::Fixed(target(address, *port)),
+                (DoorTarget::Original { otherwise }, way) => {
+                    let otherwise = otherwise.as_ref().map(|(address, port)| target(address, *port));
+                    match way {
+                        Transparent::Tproxy => Door::Tproxied { otherwise },
+                        Transparent::Redirect | Transparent::Off => Door::Redirected { otherwise },
+                    }
                 }
-                (None, Transparent::Tproxy) => Door::Tproxied,
-                (None, _) => Door::Redirected,
             },
             networks: door.networks,
             ports: config.listen.ports(),
@@ -423,7 +431,7 @@ fn build_connector(
     });
     let ws = stream.ws.as_ref().map(|ws| client_options(ws, address, port, scheme(stream)));
     Ok(Connector {
-        server: Target { address: address.clone(), port: port.get() },
+        server: target(address, port),
         dialer: dialer.clone(),
         tls: tls.transpose()?,
         ws,

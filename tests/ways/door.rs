@@ -70,6 +70,30 @@ fn streams_and_packets_go_to_the_one_target() {
     }
 }
 
+/// V2Ray does so with streams; packets come back to it for ever.
+#[test]
+fn what_no_firewall_sent_goes_to_the_address_that_is_written_beside_follow_redirect() {
+    let (origin, echo) = (Origin::start(), UdpEcho::start());
+    for kind in [Kind::Wsray, Kind::V2Ray445] {
+        let ports = [free_port(), free_port()];
+        let door = |port: u16, target: u16, network: &str| {
+            json!({ "port": port, "listen": "127.0.0.1", "protocol": "dokodemo-door", "settings": {
+                "address": "127.0.0.1", "port": target, "network": network, "followRedirect": true } })
+        };
+        let config = json!({
+            "inbounds": [door(ports[0], origin.port(), "tcp"), door(ports[1], echo.address.port(), "udp")],
+            "outbounds": [{ "protocol": "freedom" }],
+        });
+        let _node = Node::start(kind, "door", &config.to_string(), &ports[..1]);
+        apps::check_echo(&apps::connect(ports[0]).unwrap())
+            .unwrap_or_else(|error| panic!("{kind:?}: {error}"));
+        if kind == Kind::Wsray {
+            let socket = udp_to(SocketAddr::from(([127, 0, 0, 1], ports[1])));
+            assert_eq!(round_trip(&socket, b"hello"), b"hello");
+        }
+    }
+}
+
 /// Runs [`in_the_namespace`] where it may do what it likes.
 #[test]
 fn firewall_sends_streams_and_packets_here() {
@@ -182,4 +206,15 @@ fn tproxied(origin: &Origin, echo: &UdpEcho) {
     }
     check_refused("127.0.0.1:12345");
     node.log_line(&["[Warning]", "127.0.0.1:12345, which is this inbound itself"]);
+    drop(node);
+
+    let to_echo = json!({ "tag": "echo", "protocol": "freedom" });
+    config["outbounds"].as_array_mut().unwrap().push(to_echo);
+    config["routing"]["rules"] = json!([{ "ip": ["127.0.0.1"], "outboundTag": "echo" }]);
+    let settings = config["inbounds"][0]["settings"].as_object_mut().unwrap();
+    settings.insert("address".to_owned(), json!("127.0.0.1"));
+    settings.insert("port".to_owned(), json!(echo.address.port()));
+    let _node = start(&config);
+    let socket = udp_to("127.0.0.1:12345".parse().unwrap());
+    assert_eq!(round_trip(&socket, b"hello"), b"hello", "to the address beside followRedirect");
 }

@@ -39,7 +39,7 @@ pub use dial::{
 pub use dns::{Cache, Dns, Host, HostTarget, NameServer, NameServerAddress, NameServerFallback, Way};
 pub use format::Format;
 pub use model::{
-    Account, Blackhole, BrowserService, Config, DokodemoInbound, FinalAction, FinalRule, Freedom,
+    Account, Blackhole, BrowserService, Config, DokodemoInbound, DoorTarget, FinalAction, FinalRule, Freedom,
     HttpInbound, Inbound, InboundProtocol, Level, Listen, ListenAt, Log, LogTarget, MemoryBudget, Mux,
     MuxPackets, Networks, Outbound, OutboundProtocol, PacketEncoding, Padding, Policy, Ports, ProxyKind,
     ProxyOutbound, ProxyServer, Redirect, SocksInbound, SocksUdp, Timeouts, Udp443, UnixAddress,

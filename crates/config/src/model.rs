@@ -334,14 +334,26 @@ pub struct HttpInbound {
 /// A door: whatever comes goes to one target, or to where it was going.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DokodemoInbound {
-    /// `address` and `port`; `None`: `followRedirect`, by what [`Inbound::socket`] says of `tproxy`.
-    pub target: Option<(Address, NonZeroU16)>,
+    /// Where it leads.
+    pub target: DoorTarget,
     /// What it takes.
     pub networks: Networks,
     /// `timeout`: overrides the level's [`Timeouts::connection_idle`].
     pub idle_timeout: Option<Duration>,
     /// The level in [`Policy`].
     pub level: u32,
+}
+
+/// Where a door leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DoorTarget {
+    /// To `address` and `port`.
+    Fixed(Address, NonZeroU16),
+    /// `followRedirect`: to where it was going, by what [`Inbound::socket`] says of `tproxy`.
+    Original {
+        /// `address` and `port`: where those go that no firewall sent here.
+        otherwise: Option<(Address, NonZeroU16)>,
+    },
 }
 
 /// Which networks an inbound takes.

@@ -46,9 +46,15 @@ pub enum Door {
     /// To this target.
     Fixed(Target),
     /// To where the firewall's `REDIRECT` found it going.
-    Redirected,
+    Redirected {
+        /// Where those go that no firewall sent here.
+        otherwise: Option<Target>,
+    },
     /// To where it was going: the firewall's `TPROXY` leaves that as it was.
-    Tproxied,
+    Tproxied {
+        /// As there.
+        otherwise: Option<Target>,
+    },
 }
 
 /// Why a connection or packet goes nowhere.
@@ -95,12 +101,22 @@ impl DokodemoInbound {
     }
 
     fn target_of(&self, socket: &Socket) -> Result<Target, Refusal> {
-        let original = match &self.door {
-            Door::Fixed(target) => return Ok(target.clone()),
-            Door::Redirected => socket.original_destination()?,
-            Door::Tproxied => socket.local()?,
-        };
-        self.elsewhere(original.ok_or(Refusal::NotRedirected)?)
+        match &self.door {
+            Door::Fixed(target) => Ok(target.clone()),
+            Door::Redirected { otherwise } => {
+                self.followed(socket.original_destination()?, otherwise.as_ref())
+            }
+            Door::Tproxied { otherwise } => self.followed(socket.local()?, otherwise.as_ref()),
+        }
+    }
+
+    /// Where it was going, unless nobody sent it here.
+    fn followed(&self, original: Option<SocketAddr>, otherwise: Option<&Target>) -> Result<Target, Refusal> {
+        let followed = original.ok_or(Refusal::NotRedirected).and_then(|original| self.elsewhere(original));
+        match (followed, otherwise) {
+            (Err(_), Some(otherwise)) => Ok(otherwise.clone()),
+            (followed, _) => followed,
+        }
     }
 
     /// The destination as a target, unless it is this inbound.

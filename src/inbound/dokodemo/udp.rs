@@ -179,11 +179,12 @@ impl DokodemoInbound {
         running: &mut JoinSet<FlowKey>,
     ) {
         let from = received.from;
-        let source = Source::Address(SocketAddr::new(from.ip().to_canonical(), from.port()));
-        let target = match (&self.door, received.original) {
-            (Door::Fixed(target), _) => Ok(target.clone()),
-            (_, Some(original)) => self.elsewhere(original),
-            (_, None) => Err(Refusal::NotRedirected),
+        let source = Source::Address(canonical(from));
+        let target = match &self.door {
+            Door::Fixed(target) => Ok(target.clone()),
+            Door::Redirected { otherwise } | Door::Tproxied { otherwise } => {
+                self.followed(received.original, otherwise.as_ref())
+            }
         };
         let target = match target {
             Ok(target) => target,
@@ -195,24 +196,19 @@ impl DokodemoInbound {
             None if flows.len() >= MAX_FLOWS => return self.tell(source, &Refusal::Crowded),
             Some(Err(TrySendError::Closed(_))) | None => {}
         }
-        let answers = match (&self.door, received.original) {
-            (Door::Tproxied, Some(original)) => self.transparent(original).map(Arc::new),
-            _ => Ok(Arc::clone(socket)),
-        };
-        let answers = match answers {
-            Ok(answers) => answers,
-            Err(error) => return self.tell(source, &error.into()),
+        // Not what was sent to this inbound itself, and went elsewhere for that reason.
+        let original = received.original.map(canonical).filter(|&original| key.1 == Target::from(original));
+        let original = original.filter(|_| matches!(self.door, Door::Tproxied { .. }));
+        let (client, answers) = match original.map(|original| self.transparent(original)) {
+            None => (from, Arc::clone(socket)),
+            Some(Ok(answers)) => (canonical(from), Arc::new(answers)),
+            Some(Err(error)) => return self.tell(source, &error.into()),
         };
         let (sender, packets) = channel(WAITING_PACKETS);
         let _ = sender.try_send(packet.to_vec());
         flows.insert(key.clone(), sender);
         let mut session = self.common.session(source, None, Network::Udp, key.1.clone());
         session.idle_timeout = self.idle_timeout;
-        let client = if matches!(self.door, Door::Tproxied) {
-            SocketAddr::new(from.ip().to_canonical(), from.port())
-        } else {
-            from
-        };
         let flow = Flow { packets, client, answers, pool: Arc::clone(&self.pool) };
         let dispatcher = Arc::clone(&self.common.dispatcher);
         running.spawn(async move {
@@ -223,7 +219,6 @@ impl DokodemoInbound {
 
     /// A socket that answers as the one that the client sent to.
     fn transparent(&self, original: SocketAddr) -> io::Result<UdpSocket> {
-        let original = SocketAddr::new(original.ip().to_canonical(), original.port());
         let socket = socket2::Socket::new(Domain::for_address(original), Type::DGRAM, Some(Protocol::UDP))?;
         socket.set_nonblocking(true)?;
         // Every client of one target has one.
@@ -233,6 +228,10 @@ impl DokodemoInbound {
         socket.bind(&original.into())?;
         UdpSocket::from_std(socket.into())
     }
+}
+
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 /// A client's packets to one target, and back.

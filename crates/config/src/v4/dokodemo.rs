@@ -6,7 +6,7 @@ use wsray_vmess::Address;
 
 use super::{inbound::level, values};
 use crate::{
-    DokodemoInbound, Networks, SocketOptions, Transparent, keys, keys5,
+    DokodemoInbound, DoorTarget, Networks, SocketOptions, Transparent, keys, keys5,
     node::{Dialect, Parsed},
     object::Object,
 };
@@ -24,7 +24,7 @@ pub(super) fn dokodemo(inbound: &Object<'_>, socket: &SocketOptions) -> Parsed<D
     let timeout = settings.number("timeout", "seconds", 0..=u32::MAX);
     let level = level(&settings, "userLevel");
     let (follows, target, mut networks) = (follows?, target?, networks?);
-    if follows && networks.has_udp() && socket.transparent != Transparent::Tproxy {
+    if follows && target.is_none() && networks.has_udp() && socket.transparent != Transparent::Tproxy {
         // The kernel does not tell where a redirected packet was going.
         let message = "packets cannot be followed after a REDIRECT";
         let help =
@@ -42,8 +42,8 @@ pub(super) fn dokodemo(inbound: &Object<'_>, socket: &SocketOptions) -> Parsed<D
         );
     }
     let target = match (follows, target) {
-        (true, _) => None,
-        (false, Some(target)) => Some(target),
+        (true, otherwise) => DoorTarget::Original { otherwise },
+        (false, Some((address, port))) => DoorTarget::Fixed(address, port),
         (false, None) => return Err(settings.missing("address", SHAPE)),
     };
     let idle_timeout =
