@@ -24,6 +24,7 @@ pub use handshake::HandshakeError;
 use super::{
     Socket, ThroughTab,
     heartbeat::{Beat, Heartbeat, Link},
+    pace::{Due, Pace},
     tls::Tls,
 };
 use crate::stream::{Batch, Cut, LARGE_BYTES, Pool, SMALL_BYTES};
@@ -51,6 +52,7 @@ pub struct Channel {
     bulk: bool,
     /// The last read found nothing: we wait for the peer.
     listens: bool,
+    pace: Pace,
 }
 
 struct Begun {
@@ -128,6 +130,7 @@ impl Channel {
             goodbye: Goodbye::NotSaid,
             bulk: false,
             listens: false,
+            pace: Pace::new(),
         }
     }
 
@@ -245,10 +248,13 @@ impl Channel {
                     return Poll::Ready(Ok(None));
                 }
                 self.listens = true;
-                ready!(self.socket.poll_readable(cx))?;
+                let due = ready!(self.pace.poll_due(cx, &self.socket))?;
                 self.listens = false;
-                match self.try_receive(room) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                match self.try_receive(room, due) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        self.pace.read(0, &self.socket);
+                        continue;
+                    }
                     received => received?,
                 }
             } else {
@@ -316,6 +322,7 @@ impl Channel {
             batch = sealed;
         }
         self.outgoing = Some(batch);
+        self.pace.at_once(&self.socket);
         Ok(())
     }
 

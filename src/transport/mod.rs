@@ -9,6 +9,7 @@ mod dial;
 mod forwarded;
 mod heartbeat;
 pub mod options;
+mod pace;
 mod permitted;
 mod plain;
 pub mod proxy_protocol;

@@ -13,6 +13,10 @@ use std::{
     time::Duration,
 };
 
+use nix::{
+    libc, setsockopt_impl,
+    sys::socket::{SetSockOpt as _, sockopt::SetUsize},
+};
 use rustix::{
     io::Errno,
     net::{RecvFlags, SendFlags, recv, send, sockopt},
@@ -243,6 +247,26 @@ impl Socket {
         }
     }
 
+    /// As [`Socket::try_read`], but asks the kernel whether there is something.
+    ///
+    /// # Errors
+    /// As read(2).
+    pub fn read_now(&self, slots: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        let read = on_stream!(&self.0, stream => (&*SockRef::from(stream)).read_vectored(slots))?;
+        if read == 0 && self.was_cut() { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(read) }
+    }
+
+    /// The socket becomes readable only when so many bytes, an end or an error have come.
+    ///
+    /// # Errors
+    /// As setsockopt(2); `Unsupported`: only TCP can.
+    pub fn gather(&self, bytes: usize) -> io::Result<()> {
+        match &self.0 {
+            Kind::Tcp { tcp, .. } => Ok(ReceiveLowWater.set(tcp, &bytes)?),
+            Kind::Unix(_) | Kind::Pair(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
     fn was_cut(&self) -> bool {
         matches!(&self.0, Kind::Pair(end) if end.was_cut.load(Ordering::Acquire))
     }
@@ -370,6 +394,11 @@ impl Socket {
     }
 }
 
+/// `SO_RCVLOWAT`, see socket(7).
+#[derive(Clone, Copy, Debug)]
+struct ReceiveLowWater;
+setsockopt_impl!(ReceiveLowWater, libc::SOL_SOCKET, libc::SO_RCVLOWAT, usize, SetUsize);
+
 /// What may wait unsent on a shared connection, in bytes: 50 ms of 10 Mbit/s.
 const SHARED_UNSENT: u32 = 64 * 1024;
 
@@ -385,6 +414,35 @@ mod tests {
     #[test]
     fn socket_takes_no_more_room_than_tcp_alone() {
         assert_eq!(size_of::<Socket>(), size_of::<(TcpStream, AtomicBool)>());
+    }
+
+    #[tokio::test]
+    async fn gathering_socket_is_readable_by_so_many_bytes_or_by_the_end() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let connecting = TcpStream::connect(listener.local_addr().unwrap());
+        let (far, near) = tokio::join!(connecting, listener.accept());
+        let (mut far, near) = (far.unwrap(), Socket::new(near.unwrap().0).unwrap());
+        let readable = || async {
+            let waiting = std::future::poll_fn(|cx| near.poll_readable(cx));
+            tokio::time::timeout(Duration::from_millis(100), waiting).await.is_ok()
+        };
+        // A fresh socket counts as readable until a read has found nothing.
+        assert!(near.try_read(&mut [IoSliceMut::new(&mut [0; 8])]).is_err());
+        near.gather(5000).unwrap();
+        far.write_all(&[1; 4000]).await.unwrap();
+        assert!(!readable().await);
+        let mut bytes = [0; 3000];
+        assert_eq!(near.read_now(&mut [IoSliceMut::new(&mut bytes)]).unwrap(), 3000);
+        far.write_all(&[1; 4000]).await.unwrap();
+        assert!(readable().await);
+        assert_eq!(near.try_read(&mut [IoSliceMut::new(&mut [0; 8000])]).unwrap(), 5000);
+        let nothing = near.read_now(&mut [IoSliceMut::new(&mut bytes)]).map_err(|error| error.kind());
+        assert_eq!(nothing, Err(io::ErrorKind::WouldBlock));
+        far.write_all(&[1]).await.unwrap();
+        assert!(!readable().await);
+        // The end does not wait for more.
+        far.shutdown().await.unwrap();
+        assert!(readable().await);
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@ use std::{
 use tokio::time::Instant;
 use wsray_ws::{Control, End, PingQueue, Role};
 
-use super::{Channel, ChannelEnd, Goodbye, Incoming, mask_key};
+use super::{Channel, ChannelEnd, Due, Goodbye, Incoming, mask_key};
 use crate::{
     stream::{Batch, SMALL_BYTES},
     transport::{browser::end_behind_tab, tls::Tls},
@@ -16,7 +16,7 @@ use crate::{
 
 impl Channel {
     /// One read from the socket, decrypted and deframed; `None` when it held no stream bytes.
-    pub(super) fn try_receive(&mut self, room: usize) -> io::Result<Option<Incoming>> {
+    pub(super) fn try_receive(&mut self, room: usize, due: Due) -> io::Result<Option<Incoming>> {
         let carried = self.carry.len();
         let tls_carried = self.tls.as_mut().map_or(0, |tls| tls.carry().len());
         let carried_in_all = carried + tls_carried;
@@ -25,17 +25,22 @@ impl Channel {
         let mut batch = self.pool.batch(least.max(bulk));
         let last = batch.capacity().min(room.max(carried + SMALL_BYTES));
         let fresh = if self.tls.is_some() {
-            self.receive_tls(&mut batch, carried, last)?
+            self.receive_tls(&mut batch, carried, last, due)?
         } else {
-            let read = self.receive_raw(&mut batch.bytes()[carried..last])?;
+            let read = self.receive_raw(&mut batch.bytes()[carried..last], due)?;
             carried..carried + read
         };
         Ok(self.deframe(batch, fresh))
     }
 
     /// Reads from the socket into `space`; notes the end.
-    fn receive_raw(&mut self, space: &mut [u8]) -> io::Result<usize> {
-        let read = self.socket.try_read(&mut [IoSliceMut::new(space)])?;
+    fn receive_raw(&mut self, space: &mut [u8], due: Due) -> io::Result<usize> {
+        let slots = &mut [IoSliceMut::new(space)];
+        let read = match due {
+            Due::Readable => self.socket.try_read(slots)?,
+            Due::Rested => self.socket.read_now(slots)?,
+        };
+        self.pace.read(read, &self.socket);
         if read == 0 {
             self.end = Some(ChannelEnd::Eof);
         } else if let Some(ws) = &mut self.ws {
@@ -46,9 +51,9 @@ impl Channel {
     }
 
     /// Reads records and puts their plaintext into `batch` from `start` on.
-    fn receive_tls(&mut self, batch: &mut Batch, start: usize, last: usize) -> io::Result<Range<usize>> {
+    fn receive_tls(&mut self, batch: &mut Batch, start: usize, last: usize, due: Due) -> io::Result<Range<usize>> {
         let Some(mut tls) = self.tls.take() else { return Ok(start..start) };
-        let received = self.receive_records(&mut tls, batch, start, last);
+        let received = self.receive_records(&mut tls, batch, start, last, due);
         self.tls = Some(tls);
         received
     }
@@ -59,12 +64,13 @@ impl Channel {
         batch: &mut Batch,
         start: usize,
         last: usize,
+        due: Due,
     ) -> io::Result<Range<usize>> {
         let mut raw = self.pool.batch(last);
         let carried = tls.carry().len();
         // Plaintext is shorter than its records, so what fits here fits behind `start` in a buffer of equal size.
         let space = carried..(last - start).min(raw.capacity());
-        let read = self.receive_raw(&mut raw.bytes()[space])?;
+        let read = self.receive_raw(&mut raw.bytes()[space], due)?;
         let records = &mut raw.bytes()[..carried + read];
         records[..carried].copy_from_slice(tls.carry());
         tls.carry().clear();
