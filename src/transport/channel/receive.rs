@@ -51,7 +51,13 @@ impl Channel {
     }
 
     /// Reads records and puts their plaintext into `batch` from `start` on.
-    fn receive_tls(&mut self, batch: &mut Batch, start: usize, last: usize, due: Due) -> io::Result<Range<usize>> {
+    fn receive_tls(
+        &mut self,
+        batch: &mut Batch,
+        start: usize,
+        last: usize,
+        due: Due,
+    ) -> io::Result<Range<usize>> {
         let Some(mut tls) = self.tls.take() else { return Ok(start..start) };
         let received = self.receive_records(&mut tls, batch, start, last, due);
         self.tls = Some(tls);

@@ -150,7 +150,11 @@ async fn rests_lose_nothing_and_bring_more_at_a_time() {
         rested += usize::from(rests(&pace));
     }
     writing.await.unwrap();
-    assert!(all.chunks(FRAME).enumerate().all(|(n, frame)| frame.iter().all(|&byte| usize::from(byte) == n % 251)));
+    assert!(
+        all.chunks(FRAME)
+            .enumerate()
+            .all(|(n, frame)| frame.iter().all(|&byte| usize::from(byte) == n % 251))
+    );
     assert_eq!(all.len(), FRAMES * FRAME);
     assert!(rested > 0, "it never rested");
 }
