@@ -354,6 +354,9 @@ fn build_outbound(
         OutboundProtocol::Blackhole(blackhole) => {
             OutboundKind::Blackhole { http_response: blackhole.http_response }
         }
+        OutboundProtocol::Loopback(loopback) => {
+            OutboundKind::Loopback { inbound: loopback.inbound.as_str().into() }
+        }
     };
     Ok(Outbound { tag: tag(config.tag.as_ref()), target: target.clone(), kind })
 }

@@ -34,6 +34,7 @@ for_wsray![
     a_balancer_uses_all_that_its_selector_names,
     users_of_a_server_go_their_own_ways,
     lists_in_files_are_read_from_the_asset_folder,
+    loopback_routes_sessions_as_another_inbounds,
 ];
 
 /// A node whose ways out all end at one origin: `direct` (the default), `other` and `third`; and `block`.
@@ -467,4 +468,42 @@ fn a_request_in_pieces_is_understood() {
     assert_eq!(crossing.way_of("tcp:www.http.test:80"), "other");
     assert!(apps::read_head(&mut stream).unwrap().starts_with("HTTP/1.1 200"));
     assert!(within(Duration::from_secs(1), || (crossing.origin.connections() == 1).then_some(())).is_some());
+}
+
+/// The outbound `loop`, whose sessions seem to come from the inbound `again`.
+fn add_loopback(config: &mut Value) {
+    let outbound = json!({ "tag": "loop", "protocol": "loopback", "settings": { "inboundTag": "again" } });
+    config["outbounds"].as_array_mut().unwrap().push(outbound);
+}
+
+fn loopback_routes_sessions_as_another_inbounds(kind: Kind) {
+    let rules = json!({ "domainStrategy": "IPOnDemand", "rules": [
+        rule(json!({ "inboundTag": ["socks-in"], "domain": ["full:a.test", "full:b.test"] }), "loop"),
+        rule(json!({ "inboundTag": ["again"], "domain": ["full:a.test"] }), "other"),
+        // Nobody looks the name up for it the second time.
+        rule(json!({ "inboundTag": ["again"], "ip": ["10.0.0.1"] }), "block"),
+    ] });
+    let crossing = Crossing::start_with(kind, &rules, |config| {
+        config["dns"] = json!({ "hosts": { "b.test": "10.0.0.1" } });
+        add_loopback(config);
+    });
+    for (name, way) in [("a.test", "[other]"), ("b.test", "[direct]")] {
+        let target = Target::Name(name, 80);
+        apps::check_echo(&apps::socks5(crossing.socks, target, None).unwrap()).unwrap();
+        crossing.node.log_line(&["accepted", &format!("tcp:{target} "), way]);
+    }
+    assert_eq!(crossing.way(Target::Name("c.test", 80)), "direct");
+}
+
+#[test]
+fn rules_that_lead_from_loopback_to_loopback_refuse_the_session() {
+    let rules = json!({ "rules": [rule(json!({ "network": "tcp" }), "loop")] });
+    let crossing = Crossing::start_with(Kind::Wsray, &rules, add_loopback);
+    let stream = apps::socks5(crossing.socks, Target::Name("a.test", 80), None).unwrap();
+    assert!(apps::check_echo(&stream).is_err());
+    crossing.node.log_line(&[
+        "[Warning]",
+        "[loop]",
+        "the inbound \"again\" lead back to a loopback outbound",
+    ]);
 }

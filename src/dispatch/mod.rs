@@ -16,7 +16,7 @@ use std::{
 
 use tokio::time::{Instant, timeout};
 use wsray_config::{Families, Policy};
-use wsray_route::{Balancer, Decision, Destination, Router, Sniffed};
+use wsray_route::{Balancer, Decision, Destination, Facts, Router, Sniffed};
 use wsray_vmess::{Address, Network, Target};
 
 use crate::{
@@ -211,6 +211,17 @@ impl Dispatcher {
             facts.resolved = Some(&found);
             decision = self.router.route(&facts);
         }
+        let mut outbound = self.chosen(decision);
+        for _ in 0..MOST_LOOPS {
+            let OutboundKind::Loopback { inbound } = &self.outbounds[outbound].kind else { break };
+            // As in V2Ray, names are not looked up any more (v2fly/v2ray-core `proxy/loopback/loopback.go`).
+            facts = Facts { inbound: Some(&**inbound), resolved: Some(&[]), ..facts };
+            outbound = self.chosen(self.router.route(&facts));
+        }
+        outbound
+    }
+
+    fn chosen(&self, decision: Decision) -> usize {
         match decision {
             Decision::Rule { to: Destination::Outbound(outbound), .. } => outbound,
             Decision::Rule { to: Destination::Balancer(balancer), .. } => {
@@ -292,6 +303,9 @@ impl Dispatcher {
 /// How long a name may be looked up for rules on addresses; they fail for it then. As long as the system waits for its
 /// first name server (`resolv.conf(5)`).
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often a session may come to a loopback outbound; then it is refused.
+const MOST_LOOPS: usize = 16;
 
 /// How long telling a peer that there is nothing may take.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);

@@ -86,6 +86,11 @@ pub enum OutboundKind {
         /// Answer `403 Forbidden` first.
         http_response: bool,
     },
+    /// Has it routed once more, which the dispatcher does.
+    Loopback {
+        /// The tag of the inbound that it seems to come from then.
+        inbound: Arc<str>,
+    },
 }
 
 /// A session's other side.
@@ -177,6 +182,12 @@ pub enum OutboundError {
     /// The outbound is a blackhole.
     #[error("blackhole")]
     Blackhole,
+    /// Rules lead from loopback to loopback.
+    #[error("the rules for the inbound {inbound:?} lead back to a loopback outbound again and again")]
+    Loopback {
+        /// As the outbound names it.
+        inbound: Arc<str>,
+    },
 }
 
 impl Outbound {
@@ -190,7 +201,7 @@ impl Outbound {
             // Each asks the proxy for an association of its own.
             OutboundKind::Proxy(_) => false,
             OutboundKind::Freedom(freedom) => freedom.gathers(mapping, target),
-            OutboundKind::Blackhole { .. } => true,
+            OutboundKind::Blackhole { .. } | OutboundKind::Loopback { .. } => true,
         }
     }
 
@@ -213,6 +224,9 @@ impl Outbound {
             OutboundKind::Proxy(proxy) => proxy.connect(session).await,
             OutboundKind::Freedom(freedom) => freedom.connect(session, inbound).await,
             OutboundKind::Blackhole { .. } => Err(OutboundError::Blackhole),
+            OutboundKind::Loopback { inbound } => {
+                Err(OutboundError::Loopback { inbound: Arc::clone(inbound) })
+            }
         }
     }
 }

@@ -100,7 +100,9 @@ impl Config {
                     let known = proxy.servers.iter().filter(|server| !server.accounts.is_empty());
                     known.map(|server| &server.place).collect()
                 }
-                OutboundProtocol::Freedom(_) | OutboundProtocol::Blackhole(_) => Vec::new(),
+                OutboundProtocol::Freedom(_)
+                | OutboundProtocol::Blackhole(_)
+                | OutboundProtocol::Loopback(_) => Vec::new(),
             }
         });
         let inline = self.server_keys().filter(|key| matches!(key.source, PemSource::Inline(_)));

@@ -321,6 +321,12 @@ pub(crate) const FINAL_RULE: &[Key] = &[
 /// `settings` of a blackhole outbound.
 pub(crate) const BLACKHOLE: &[Key] = &[key("response", Read)];
 
+/// `settings` of a loopback outbound.
+pub(crate) const LOOPBACK: &[Key] = &[
+    key("inboundTag", Read),
+    key("sniffing", Refused("remove it: what the inbound overheard counts, and is not overheard once more")),
+];
+
 /// An object of which only `type` counts: `response`, a TCP `header`.
 pub(crate) const TYPE: &[Key] = &[key("type", Read), key("request", Quiet), key("response", Quiet)];
 

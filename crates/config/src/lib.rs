@@ -40,8 +40,8 @@ pub use dns::{Cache, Dns, Host, HostTarget, NameServer, NameServerAddress, NameS
 pub use format::Format;
 pub use model::{
     Account, Blackhole, BrowserService, Config, DokodemoInbound, DoorTarget, FinalAction, FinalRule, Freedom,
-    HttpInbound, Inbound, InboundProtocol, Level, Listen, ListenAt, Log, LogTarget, MemoryBudget, Mux,
-    MuxPackets, Networks, Outbound, OutboundProtocol, PacketEncoding, Padding, Policy, Ports, ProxyKind,
+    HttpInbound, Inbound, InboundProtocol, Level, Listen, ListenAt, Log, LogTarget, Loopback, MemoryBudget,
+    Mux, MuxPackets, Networks, Outbound, OutboundProtocol, PacketEncoding, Padding, Policy, Ports, ProxyKind,
     ProxyOutbound, ProxyServer, Redirect, SocksInbound, SocksUdp, Timeouts, Udp443, UnixAddress,
     VmessInbound, VmessOutUser, VmessOutbound, VmessServer, VmessUser,
 };

@@ -440,6 +440,8 @@ pub enum OutboundProtocol {
     Freedom(Freedom),
     /// Ends it.
     Blackhole(Blackhole),
+    /// Routes it once more.
+    Loopback(Loopback),
 }
 
 /// A VMess client.
@@ -598,6 +600,13 @@ pub struct Redirect {
 pub struct Blackhole {
     /// Answer `403 Forbidden` in HTTP before closing (`response.type` is `http`).
     pub http_response: bool,
+}
+
+/// An outbound whose sessions are routed as those of another inbound.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loopback {
+    /// `inboundTag`: that inbound's name in rules; there need not be one.
+    pub inbound: String,
 }
 
 /// Timeouts by user level, and what the process may take.

@@ -2,7 +2,7 @@
 
 use wsray_route::{Addresses, Destination, DomainStrategy, IpSet, Networks, Sense};
 
-use crate::{Condition, Config, Inbound, InboundProtocol, IpGroup, Place, Rule};
+use crate::{Condition, Config, Inbound, InboundProtocol, IpGroup, OutboundProtocol, Place, Rule};
 
 /// What users reach private targets by, through one outbound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,11 +21,15 @@ impl Reach<'_> {
     /// How the users of `config` reach private targets through the outbound with this index.
     pub(super) fn of(config: &Config, outbound: usize) -> Reach<'_> {
         let users: Vec<_> = config.inbounds.iter().filter(|inbound| serves(inbound)).collect();
+        // A loopback may lead anywhere.
+        let may_be = |to: usize| {
+            to == outbound || matches!(config.outbounds[to].protocol, OutboundProtocol::Loopback(_))
+        };
         let leads_here = |rule: &Rule| match rule.to {
-            Destination::Outbound(to) => to == outbound,
+            Destination::Outbound(to) => may_be(to),
             Destination::Balancer(balancer) => match config.routing.balancers[balancer].candidates() {
                 [] => true,
-                candidates => candidates.contains(&outbound),
+                candidates => candidates.iter().any(|&to| may_be(to)),
             },
         };
         let rules: Vec<_> = config.routing.rules.iter().filter(|rule| may_hold(rule, &users)).collect();
@@ -34,11 +38,11 @@ impl Reach<'_> {
             return Reach::Addresses;
         };
         let mut ways = rules.iter().filter(|rule| leads_here(rule)).peekable();
-        let is_reached = outbound == 0 || ways.peek().is_some();
+        let is_reached = may_be(0) || ways.peek().is_some();
         // Such a rule holds for a name before anybody looks it up.
         let takes_names = ways.any(|rule| !rule.conditions.iter().any(|one| matches!(one, Condition::Ip(_))));
         match config.routing.domain_strategy {
-            DomainStrategy::AsIs if outbound == 0 || takes_names => Reach::Names(&closing.place),
+            DomainStrategy::AsIs if may_be(0) || takes_names => Reach::Names(&closing.place),
             DomainStrategy::IpIfNonMatch if takes_names => Reach::Names(&closing.place),
             DomainStrategy::IpIfNonMatch | DomainStrategy::IpOnDemand if is_reached => {
                 Reach::ChangingNames(&closing.place)

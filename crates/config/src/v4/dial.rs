@@ -138,9 +138,14 @@ pub(super) fn link(reader: &Reader<'_>, outbounds: &mut [Outbound]) -> Parsed<()
             result = Err(refuse(message, suggestion(tag, known)));
             continue;
         };
-        if let OutboundProtocol::Blackhole(_) = outbounds[found].protocol {
+        let wrong = match outbounds[found].protocol {
+            OutboundProtocol::Blackhole(_) => Some("a blackhole: nothing comes through it"),
+            OutboundProtocol::Loopback(_) => Some("a loopback, which has no way of its own"),
+            OutboundProtocol::Vmess(_) | OutboundProtocol::Proxy(_) | OutboundProtocol::Freedom(_) => None,
+        };
+        if let Some(wrong) = wrong {
             result = Err(refuse(
-                format!("the outbound {tag:?} is a blackhole: nothing comes through it"),
+                format!("the outbound {tag:?} is {wrong}"),
                 "write the tag of another outbound".to_owned(),
             ));
         }

@@ -11,8 +11,8 @@ use super::{
     proxy, stream, values,
 };
 use crate::{
-    Blackhole, Dial, DomainStrategy, FastOpen, Freedom, Mux, MuxPackets, Outbound, OutboundProtocol,
-    Redirect, Udp443, VmessOutUser, VmessOutbound, VmessServer, keys, keys5,
+    Blackhole, Dial, DomainStrategy, FastOpen, Freedom, Loopback, Mux, MuxPackets, Outbound,
+    OutboundProtocol, Redirect, Udp443, VmessOutUser, VmessOutbound, VmessServer, keys, keys5,
     node::{Dialect, Node, Parsed},
     object::Object,
     v5,
@@ -21,14 +21,13 @@ use crate::{
 /// The outbound protocols of V2Ray and Xray.
 const PROTOCOLS: values::Names = values::Names {
     what: "an outbound protocol",
-    known: &["vmess", "socks", "http", "freedom", "blackhole"],
+    known: &["vmess", "socks", "http", "freedom", "blackhole", "loopback"],
     foreign: &[
         "vless",
         "trojan",
         "shadowsocks",
         "shadowsocks2022",
         "dns",
-        "loopback",
         "mtproto",
         "wireguard",
         "hysteria2",
@@ -155,6 +154,7 @@ fn protocol<'a>(object: &Object<'a>, transport: Option<&Object<'a>>) -> Parsed<(
             Ok((OutboundProtocol::Freedom(freedom), dial))
         }
         "blackhole" => Ok((OutboundProtocol::Blackhole(blackhole(object)?), Dial::default())),
+        "loopback" => Ok((OutboundProtocol::Loopback(loopback(object)?), Dial::default())),
         "direct" => Err(node.expected("an outbound protocol", "write \"freedom\"")),
         "block" | "reject" => Err(node.expected("an outbound protocol", "write \"blackhole\"")),
         _ => Err(PROTOCOLS.unknown(&node, name)),
@@ -308,6 +308,15 @@ fn redirect(node: &Node<'_>) -> Parsed<Option<Redirect>> {
     let address =
         if host.is_empty() { None } else { Some(host.parse().map_err(|_| node.expected(WHAT, HELP))?) };
     Ok(Some(Redirect { address, port: std::num::NonZeroU16::new(port) }))
+}
+
+fn loopback(outbound: &Object<'_>) -> Parsed<Loopback> {
+    const SHAPE: &str = "write \"settings\": { \"inboundTag\": \"a tag that rules name\" }";
+    let Some(settings) = outbound.find("settings") else { return Err(outbound.missing("settings", SHAPE)) };
+    let settings = settings.object(keys::LOOPBACK)?;
+    let inbound = settings.text("inboundTag", "a tag")?.filter(|tag| !tag.is_empty());
+    let inbound = inbound.ok_or_else(|| settings.missing("inboundTag", SHAPE))?;
+    Ok(Loopback { inbound: inbound.to_owned() })
 }
 
 fn blackhole(outbound: &Object<'_>) -> Parsed<Blackhole> {
