@@ -5,7 +5,9 @@
 mod support;
 
 use std::{
-    net::{IpAddr, SocketAddr, UdpSocket},
+    collections::HashSet,
+    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
+    thread,
     time::Duration,
 };
 
@@ -13,9 +15,11 @@ use serde_json::json;
 use support::{
     apps::{Association, Target},
     config::{Early, Link, Tls},
-    node::{Client, Kind, Pair, Server},
+    dns::{NameServer, Reply},
+    free_port,
+    node::{Client, Kind, Node, Pair, Server},
     origin::{UdpEcho, pattern},
-    pairs,
+    pairs, within,
 };
 
 pairs![
@@ -321,4 +325,61 @@ fn an_association_serves_64_sockets_and_no_more() {
     for socket in &sockets {
         assert_eq!(socket.round_trip(origin.address.into(), b"again").unwrap(), b"again");
     }
+}
+
+/// Without XUDP every target has a connection to the server.
+#[test]
+fn a_session_has_256_ways_out_and_no_more() {
+    let pair = Pair { client: Kind::Wsray, server: Kind::Wsray };
+    let (_server, client) = pair.start(&Link::default());
+    let association = Association::open(client.socks).unwrap();
+    let target = || {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        socket
+    };
+    // UDP may lose a packet.
+    let gets = |target: &UdpSocket, text: &[u8; 5], tries: usize| {
+        (0..tries).any(|_| {
+            association.send(target.local_addr().unwrap().into(), text).unwrap();
+            let mut got = [0; 5];
+            target.recv(&mut got).is_ok() && &got == text
+        })
+    };
+    let targets: Vec<UdpSocket> = (0..256).map(|_| target()).collect();
+    for (number, target) in targets.iter().enumerate() {
+        assert!(gets(target, b"first", 3), "target {number} is not reached");
+    }
+    assert!(!gets(&target(), b"late.", 1), "the 257th is reached");
+    for target in [&targets[0], &targets[255]] {
+        assert!(gets(target, b"again", 3));
+    }
+}
+
+#[test]
+fn a_session_waits_for_the_addresses_of_256_names_and_no_more() {
+    let names = NameServer::start(|_, _| Reply::silent());
+    let port = free_port();
+    let config = json!({
+        "inbounds": [{ "port": port, "listen": "127.0.0.1", "protocol": "socks", "settings": { "udp": true } }],
+        "outbounds": [{ "protocol": "freedom", "settings": { "domainStrategy": "UseIPv4" } }],
+        "dns": { "servers": [{ "address": "127.0.0.1", "port": names.port }], "queryStrategy": "UseIPv4" },
+    });
+    let _node = Node::start(Kind::Wsray, "names", &config.to_string(), &[port]);
+    let association = Association::open(port).unwrap();
+    let asked = || names.questions().into_iter().map(|(name, _)| name).collect::<HashSet<_>>();
+    let hosts: Vec<String> = (0..300).map(|number| format!("host{number}.test")).collect();
+    let ask_for = |hosts: &[String]| {
+        for host in hosts {
+            association.send(Target::Name(host, 9), b"anything").unwrap();
+            // No more at a time than wait for a way out.
+            thread::sleep(Duration::from_millis(1));
+        }
+    };
+    ask_for(&hosts[..256]);
+    let all = within(Duration::from_secs(2), || (asked().len() == 256).then_some(()));
+    assert!(all.is_some(), "{} of 256 names were asked for", asked().len());
+    ask_for(&hosts[256..]);
+    thread::sleep(Duration::from_millis(500));
+    assert_eq!(asked().len(), 256, "further names are asked for");
 }

@@ -191,10 +191,10 @@ impl DokodemoInbound {
             Err(refusal) => return self.tell(source, &refusal),
         };
         let key = (from, target);
-        match flows.get(&key).map(|flow| flow.try_send(packet.to_vec())) {
-            Some(Ok(()) | Err(TrySendError::Full(_))) => return,
-            None if flows.len() >= MAX_FLOWS => return self.tell(source, &Refusal::Crowded),
-            Some(Err(TrySendError::Closed(_))) | None => {}
+        match place(packet, &key, flows) {
+            Place::Taken => return,
+            Place::Crowded => return self.tell(source, &Refusal::Crowded),
+            Place::Free => {}
         }
         // Not what was sent to this inbound itself, and went elsewhere for that reason.
         let original = received.original.map(canonical).filter(|&original| key.1 == Target::from(original));
@@ -234,6 +234,26 @@ fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
+/// What becomes of a packet.
+#[derive(Debug, PartialEq, Eq)]
+enum Place {
+    /// Its flow has it, or has lost it for want of room.
+    Taken,
+    /// It starts a flow.
+    Free,
+    /// It would start one flow too many.
+    Crowded,
+}
+
+/// Gives a packet to its flow, if there is one.
+fn place(packet: &[u8], key: &FlowKey, flows: &HashMap<FlowKey, Sender<Vec<u8>>>) -> Place {
+    match flows.get(key).map(|flow| flow.try_send(packet.to_vec())) {
+        Some(Ok(()) | Err(TrySendError::Full(_))) => Place::Taken,
+        None if flows.len() >= MAX_FLOWS => Place::Crowded,
+        Some(Err(TrySendError::Closed(_))) | None => Place::Free,
+    }
+}
+
 /// A client's packets to one target, and back.
 struct Flow {
     packets: Receiver<Vec<u8>>,
@@ -261,5 +281,46 @@ impl PacketSocket for Flow {
 
     fn poll_gone(&mut self, _: &mut Context<'_>) -> Poll<()> {
         Poll::Ready(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(number: usize) -> FlowKey {
+        let [.., high, low] = number.to_be_bytes();
+        let target = SocketAddr::from(([192, 0, 2, 1], 53));
+        (SocketAddr::from(([198, 51, high, low], 1024)), target.into())
+    }
+
+    #[test]
+    fn there_are_4096_flows_at_a_time_and_no_more() {
+        let (mut flows, mut packets) = (HashMap::new(), Vec::new());
+        for number in 0..4096 {
+            assert_eq!(place(b"first", &key(number), &flows), Place::Free, "flow {number}");
+            let (sender, receiver) = channel(1);
+            flows.insert(key(number), sender);
+            packets.push(receiver);
+        }
+        assert_eq!(place(b"first", &key(4096), &flows), Place::Crowded);
+        assert_eq!(place(b"second", &key(4095), &flows), Place::Taken, "a flow that runs");
+        assert_eq!(packets[4095].try_recv().unwrap(), b"second");
+        // One that has ended makes room for its own client at once, for others when it is removed.
+        packets.swap_remove(7);
+        assert_eq!(place(b"again", &key(7), &flows), Place::Free);
+        assert_eq!(place(b"first", &key(4096), &flows), Place::Crowded);
+        flows.remove(&key(7));
+        assert_eq!(place(b"first", &key(4096), &flows), Place::Free);
+    }
+
+    #[test]
+    fn a_flow_that_is_full_loses_packets_and_starts_no_second_one() {
+        let (sender, mut receiver) = channel(1);
+        let flows = HashMap::from([(key(1), sender)]);
+        assert_eq!(place(b"one", &key(1), &flows), Place::Taken);
+        assert_eq!(place(b"two", &key(1), &flows), Place::Taken);
+        assert_eq!(receiver.try_recv().unwrap(), b"one");
+        assert!(receiver.try_recv().is_err());
     }
 }
