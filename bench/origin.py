@@ -3,6 +3,7 @@
 echo            everything back, until the end
 send N          N bytes of the pattern, then waits
 give N          N bytes of the pattern, then closes
+drip MS COUNT   1,000 bytes of the pattern every MS milliseconds, COUNT times, then closes
 late MS N       reads to the end, waits MS milliseconds, then N bytes of the pattern
 reset N         N bytes of the pattern, a tenth of a second, then a reset
 """
@@ -45,6 +46,11 @@ async def serve(reader, writer):
             await reader.read()
         elif words[0] == "give":
             await write(writer, int(words[1]))
+        elif words[0] == "drip":
+            for number in range(int(words[2])):
+                writer.write(pattern(number * 1000, 1000))
+                await writer.drain()
+                await asyncio.sleep(int(words[1]) / 1000)
         elif words[0] == "late":
             await reader.read()
             await asyncio.sleep(int(words[1]) / 1000)

@@ -56,6 +56,7 @@ WSRAYS = frozenset({"wss-resumed", "wss-ed0", "ws-ready", "wss-ready"})
 
 class Peer:
     lacks = WSRAYS | {"plain"}  # profiles that it cannot do
+    takes_listeners = False  # from systemd
 
     def __init__(self, name, binary, lacks=()):
         self.name, self.binary = name, binary
@@ -111,6 +112,7 @@ class V2Ray(Peer):
 class Wsray(V2Ray):
     """V2Ray's document with some more, its own command line."""
     lacks = frozenset({"plain"})
+    takes_listeners = True
     command = Peer.command
     version = Peer.version
 

@@ -2,9 +2,9 @@
 
 import json
 import os
-import resource
 import select
 import signal
+import socket
 import sys
 import threading
 import time
@@ -18,13 +18,15 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 class Rig:
-    """Context manager: `sides` maps "server", and "client" if there is one, to peers. `change` may rewrite a side's document."""
+    """Context manager: `sides` maps "server", and "client" if there is one, to peers. `change` may rewrite a side's document;
+    `handed_over`: the server gets its listener from here, as from systemd."""
 
-    def __init__(self, work, profile, sides, change=None, open_files=None):
+    def __init__(self, work, profile, sides, change=None, open_files=None, handed_over=False):
         self.work, self.profile, self.sides = work, profile, sides
         self.change, self.open_files = change or (lambda side, document: None), open_files
         self.socks, self.hop, self.origin_port = free_ports(3)
         self.origin = ("127.0.0.1", self.origin_port)
+        self.listener = socket.create_server(("127.0.0.1", self.hop), backlog=4096) if handed_over else None
         self.children = {}
 
     def __enter__(self):
@@ -49,8 +51,12 @@ class Rig:
         command = peer.command(side, link, config)
         if side == "server" and self.open_files:
             command = ["sh", "-c", f'ulimit -n {self.open_files}; exec "$@"', "sh", *command]
+        if side == "server" and self.listener:
+            given = ('exec 3<&0 0</dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec "$@"', "sh")  # sd_listen_fds(3)
+            command = ["sh", "-c", *given, *command]
         port = self.socks if side == "client" else self.hop
-        self.children[side] = Child(command, port, self.path(f"fault-{peer.name}-{side}.log"))
+        self.children[side] = Child(command, port, self.path(f"fault-{peer.name}-{side}.log"),
+                                    self.listener if side == "server" else None)
 
     def stop(self, side, how=signal.SIGTERM):
         """Ends it; the seconds that took and its exit code."""
@@ -66,6 +72,8 @@ class Rig:
     def __exit__(self, *_):
         for side in list(self.children):
             self.children.pop(side).stop()
+        if self.listener:
+            self.listener.close()
         for name in os.listdir(self.work):
             if name.startswith(f"{os.getpid()}-"):
                 os.remove(os.path.join(self.work, name))
@@ -175,10 +183,3 @@ def together(count, work):
     for thread in threads:
         thread.join()
     return results
-
-
-def raise_limit():
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-

@@ -5,7 +5,7 @@ import resource
 import subprocess
 import time
 
-from stack import machine_busy
+from stack import machine_busy, tunnels_that_fit
 
 MIB = 1 << 20
 
@@ -99,7 +99,8 @@ def busy(count, streams):
         meter(stack, stack.load("tunnels", "echo", workers=1, seconds=0.3))
         time.sleep(2)
         before = {side: child.resident_kib() for side, child in stack.proxies().items()}
-        load = subprocess.Popen(stack.load("idle", "echo", tunnels=count - streams), text=True, stdin=subprocess.PIPE,
+        idle_ones = tunnels_that_fit(count) - streams
+        load = subprocess.Popen(stack.load("idle", "echo", tunnels=idle_ones), text=True, stdin=subprocess.PIPE,
                                 stdout=subprocess.PIPE)
         with load:
             row = json.loads(load.stdout.readline())
@@ -144,7 +145,7 @@ WAY_MS = 100
 SCENARIOS = {
     "down1": bulk("down", 1), "up1": bulk("up", 1), "down8": bulk("down", 8), "up8": bulk("up", 8),
     "conn1": tunnels(1), "conn16": tunnels(16), "ping64": ping(64), "ping1k": ping(1024),
-    "idle1k": idle(1000), "idle5k": idle(5000), "busy100": busy(5_000, 100),
+    "idle1k": idle(1000), "idle5k": idle(5000), "busy100": busy(5_000, 100), "busy10k": busy(10_000, 100),
     "trips": trips(), "wire-down": wire("down"), "wire-up": wire("up"),
 }
 

@@ -3,8 +3,10 @@
 import contextlib
 import json
 import os
+import resource
 import socket
 import subprocess
+import sys
 import time
 
 from peers import NAME, Link
@@ -15,9 +17,10 @@ TICK = os.sysconf("SC_CLK_TCK")
 class Child:
     """A process that listens on `port`; stopped by its id."""
 
-    def __init__(self, command, port, log):
+    def __init__(self, command, port, log, given=None):
+        """`given`: its standard input."""
         with open(log, "ab") as output:
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+            self.process = subprocess.Popen(command, stdin=given or subprocess.DEVNULL, stdout=output, stderr=output)
         end = time.monotonic() + 15
         while not listening(port):
             if self.process.poll() is not None or time.monotonic() > end:
@@ -103,6 +106,24 @@ class Stack:
         for name, value in options.items():
             words += [f"--{name}", str(value)]
         return words
+
+
+def raise_limit():
+    """As many open files as may be; who may raise the limit gets what twenty thousand tunnels need."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    for most in (max(hard, 65_536), hard):
+        with contextlib.suppress(ValueError, OSError):
+            return resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def tunnels_that_fit(count):
+    """`count`, or as many as one process may have files for: two each, and a few for itself."""
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    most = (files - 64) // 2
+    if count > most:
+        print(f"{count} tunnels need {2 * count + 64} open files in each program and {files} are allowed (ulimit -Hn): "
+              f"{most} are opened", file=sys.stderr)
+    return min(count, most)
 
 
 def free_ports(count):
