@@ -94,7 +94,7 @@ class V2Ray(Peer):
                        "settings": {"clients": [{"id": ID, "alterId": 0}]},
                        "streamSettings": self.stream(side, link, profile)}
             outbound = {"protocol": "freedom"}
-        return json.dumps({"log": {"loglevel": "none"}, "inbounds": [inbound], "outbounds": [outbound]}, indent=1)
+        return json.dumps({"log": {"access": "none", "loglevel": "none"}, "inbounds": [inbound], "outbounds": [outbound]}, indent=1)
 
     def stream(self, side, link, profile):
         ws = {"path": PATH}
