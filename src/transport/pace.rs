@@ -39,10 +39,14 @@ const SMALL_READ: usize = 16 * 1024;
 /// After so many small reads in a row it is timed how fast they come ...
 const NOTICED: u8 = 4;
 
-/// ... for so many more. Rests begin when they took less time than as many rests would.
+/// ... for so many more. Rests begin when one would bring [`PIECES_A_REST`] such pieces or more.
 const TIMED: u8 = 8;
+const PIECES_A_REST: u32 = 4;
 
-/// After so many rests in a row that brought nothing, small reads are counted anew.
+/// A rest that brings less was in vain.
+const WORTH_A_REST: usize = 4 * 1000;
+
+/// After so many rests in vain in a row, small reads are counted anew.
 const IN_VAIN: u8 = 4;
 
 /// When to read a socket.
@@ -115,7 +119,7 @@ impl Pace {
             Self::AtOnce(reads) if *reads < NOTICED => *reads += 1,
             Self::AtOnce(_) => *self = Self::Timing(Box::new(Timing { since: Instant::now(), reads: 1 })),
             Self::Timing(timing) if timing.reads < TIMED => timing.reads += 1,
-            Self::Timing(timing) if timing.since.elapsed() < REST * u32::from(TIMED) => {
+            Self::Timing(timing) if timing.since.elapsed() < REST * u32::from(TIMED) / PIECES_A_REST => {
                 *self = Rests::begin(socket).map_or(Self::AtOnce(0), |rests| Self::Rests(Box::new(rests)));
             }
             Self::Timing(_) => self.at_once(socket),
@@ -151,7 +155,8 @@ impl Rests {
     /// Whether rests go on after a read of so many bytes.
     fn read(&mut self, bytes: usize, socket: &Socket) -> bool {
         let was = self.now;
-        self.now = if bytes < LEAST_BULK { Now::Waiting } else { Now::Resting };
+        let enough = if was == Now::Resting { WORTH_A_REST } else { LEAST_BULK };
+        self.now = if bytes < enough { Now::Waiting } else { Now::Resting };
         match (was, self.now) {
             (Now::Resting, Now::Resting) => self.in_vain = 0,
             (Now::Resting, Now::Waiting) => {
