@@ -49,8 +49,8 @@ use crate::{
     mux,
     observe::Log,
     outbound::{
-        Freedom, Outbound, OutboundKind, Packets, ProxyKind, ProxyOutbound, ProxyServer, VmessOutbound,
-        VmessServer, VmessUser,
+        DnsOutbound, Freedom, Outbound, OutboundKind, Packets, ProxyKind, ProxyOutbound, ProxyServer,
+        VmessOutbound, VmessServer, VmessUser,
     },
     session::{Credentials, Mapping, Quota, Sniffing},
     site::Site,
@@ -345,6 +345,16 @@ fn build_outbound(
                 next: AtomicUsize::new(0),
             })
         }
+        OutboundProtocol::Dns(dns) => OutboundKind::Dns(DnsOutbound {
+            names: Arc::clone(&dialer.names),
+            way: Arc::new(Freedom {
+                dialer: dialer.clone(),
+                through: through.clone(),
+                redirect: None,
+                pool: Arc::clone(pool),
+            }),
+            server: dns.clone(),
+        }),
         OutboundProtocol::Freedom(freedom) => OutboundKind::Freedom(Freedom {
             dialer: dialer.clone(),
             through: through.clone(),

@@ -1,5 +1,6 @@
 //! From names to addresses: `hosts`, and servers as the `dns` block has them, or the system.
 
+mod asked;
 mod cache;
 mod exchange;
 mod message;
@@ -21,6 +22,7 @@ use wsray_config::{Families, HostTarget, NameServerAddress, NameServerFallback};
 use wsray_route::{DomainSet, IpSet};
 use wsray_vmess::{Address, Target};
 
+pub use asked::Asked;
 use cache::{Cache, Key, Known};
 use exchange::Exchange;
 pub use message::invariants;

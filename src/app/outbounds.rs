@@ -74,6 +74,7 @@ impl Ways<'_> {
             .then(|| TargetLookup { names: Arc::clone(&self.names), strategy });
         let permitted = match &config.protocol {
             OutboundProtocol::Freedom(freedom) => Permitted::by(&freedom.final_rules, self.page),
+            OutboundProtocol::Dns(_) => Permitted::by(&[], self.page),
             _ => Permitted::default(),
         };
         let dialer = Dialer {

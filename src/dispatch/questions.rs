@@ -14,7 +14,7 @@ use super::Dispatcher;
 use crate::{
     names::Routes,
     outbound::Hop,
-    session::Session,
+    session::{Origin, Session},
     stream::{BoxEndpoint, Cut, Layout, PacketSocket, Packets, Pool, Read, SMALL_BYTES},
     transport::{Plain, Socket},
 };
@@ -46,6 +46,7 @@ impl Questions {
         let session = Session {
             id: dispatcher.new_id(),
             inbound: tag.cloned(),
+            origin: Origin::Names,
             idle_timeout: (network == Network::Udp).then_some(IDLE_TIMEOUT),
             ..Hop::session(target, network)
         };

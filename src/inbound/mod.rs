@@ -18,7 +18,7 @@ use wsray_vmess::{Network, Target, UserId};
 use crate::{
     dispatch::Dispatcher,
     observe::{Access, Level, Outcome},
-    session::{Reach, Session, Sniffing, Source},
+    session::{Origin, Reach, Session, Sniffing, Source},
     transport::Socket,
 };
 
@@ -122,6 +122,7 @@ impl Common {
         Session {
             id: self.dispatcher.new_id(),
             inbound: self.tag.clone(),
+            origin: Origin::Client,
             source,
             user,
             level: self.level,

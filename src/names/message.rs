@@ -126,14 +126,21 @@ impl Question {
 
 /// What must hold for any answer; tests and the fuzz targets call it.
 pub mod invariants {
-    use super::{Answer, Kind, LONGEST, MAX_ADDRESSES, Question};
+    use wsray_vmess::Network;
+
+    use super::{super::asked::Asked, Answer, Kind, LONGEST, MAX_ADDRESSES, Question};
 
     /// `bytes` as an answer to a question for each kind of address, whose number and name they may have: no panic, only
-    /// addresses of the kind, no more and kept no longer than is promised, and none under another number.
+    /// addresses of the kind, no more and kept no longer than is promised, and none under another number. As a question,
+    /// that it gets an answer under its own number.
     ///
     /// # Panics
     /// Where this does not hold.
     pub fn answers_are_bounded(bytes: &[u8], id: u16) {
+        if let Some(asked) = Asked::read(bytes) {
+            let answer = asked.answer(&Ok(Vec::new()), Network::Udp);
+            assert!(answer.is_none_or(|answer| answer.get(..2) == bytes.get(..2)), "another number");
+        }
         for kind in [Kind::V4, Kind::V6] {
             let Some(question) = Question::new("a.test", kind, None) else { continue };
             let answer = question.answer(id, bytes);

@@ -12,7 +12,7 @@ use super::Outbound;
 use crate::{
     observe::{Level, Log},
     relay::{IdleTimeouts, cut, relay},
-    session::{Reach, Session, Source},
+    session::{Origin, Reach, Session, Source},
     stream::Pool,
     transport::{Plain, Socket, Through},
 };
@@ -36,6 +36,7 @@ impl Hop {
         Session {
             id: 0,
             inbound: None,
+            origin: Origin::Client,
             source: Source::Address(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))),
             user: None,
             level: 0,

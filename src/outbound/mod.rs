@@ -1,6 +1,7 @@
 //! Ways out: each makes an endpoint for a session.
 
 mod cone;
+mod dns;
 mod freedom;
 mod hop;
 pub mod proxy;
@@ -22,6 +23,7 @@ use crate::{
     transport::ConnectError,
 };
 
+pub use dns::DnsOutbound;
 pub use freedom::Freedom;
 pub use hop::Hop;
 pub use proxy::{ProxyKind, ProxyOutbound, ProxyServer};
@@ -86,6 +88,8 @@ pub enum OutboundKind {
         /// Answer `403 Forbidden` first.
         http_response: bool,
     },
+    /// Answers what it asks.
+    Dns(DnsOutbound),
     /// Has it routed once more, which the dispatcher does.
     Loopback {
         /// The tag of the inbound that it seems to come from then.
@@ -198,8 +202,8 @@ impl Outbound {
         match &self.kind {
             _ if is_looked_up => false,
             OutboundKind::Vmess(vmess) => vmess.gathers(mapping, target),
-            // Each asks the proxy for an association of its own.
-            OutboundKind::Proxy(_) => false,
+            // Each asks the proxy for an association of its own; answers of names come from whom was asked.
+            OutboundKind::Proxy(_) | OutboundKind::Dns(_) => false,
             OutboundKind::Freedom(freedom) => freedom.gathers(mapping, target),
             OutboundKind::Blackhole { .. } | OutboundKind::Loopback { .. } => true,
         }
@@ -223,6 +227,7 @@ impl Outbound {
             OutboundKind::Vmess(vmess) => vmess.connect(session, inbound).await,
             OutboundKind::Proxy(proxy) => proxy.connect(session).await,
             OutboundKind::Freedom(freedom) => freedom.connect(session, inbound).await,
+            OutboundKind::Dns(dns) => Ok(dns.connect(session)),
             OutboundKind::Blackhole { .. } => Err(OutboundError::Blackhole),
             OutboundKind::Loopback { inbound } => {
                 Err(OutboundError::Loopback { inbound: Arc::clone(inbound) })

@@ -22,6 +22,8 @@ pub struct Session {
     pub id: u64,
     /// The inbound's tag.
     pub inbound: Option<Arc<str>>,
+    /// Who wants it.
+    pub origin: Origin,
     /// Who the client is: by trusted headers, else by the PROXY protocol header, else the peer.
     pub source: Source,
     /// The email or account name.
@@ -44,6 +46,15 @@ pub struct Session {
     pub overheard: Option<Box<str>>,
     /// The application's first words, where the inbound itself understood them.
     pub said: Option<Box<Sniffed>>,
+}
+
+/// Who wants a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Somebody out there.
+    Client,
+    /// This program, which asks a name server.
+    Names,
 }
 
 /// Where the packets of a UDP session go.

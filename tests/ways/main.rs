@@ -4,6 +4,7 @@
 
 mod door;
 mod fast_open;
+mod names;
 mod proxies;
 #[path = "../support/mod.rs"]
 mod support;

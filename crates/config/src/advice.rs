@@ -102,7 +102,8 @@ impl Config {
                 }
                 OutboundProtocol::Freedom(_)
                 | OutboundProtocol::Blackhole(_)
-                | OutboundProtocol::Loopback(_) => Vec::new(),
+                | OutboundProtocol::Loopback(_)
+                | OutboundProtocol::Dns(_) => Vec::new(),
             }
         });
         let inline = self.server_keys().filter(|key| matches!(key.source, PemSource::Inline(_)));

@@ -1,9 +1,9 @@
 //! Who knows the addresses of names: the `dns` block. Lists in files are named only.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, num::NonZeroU16};
 
 use wsray_route::DomainSource;
-use wsray_vmess::{Domain, Target};
+use wsray_vmess::{Address, Domain, Network, Target};
 
 use crate::{Families, IpGroup, Place, Placed};
 
@@ -106,4 +106,15 @@ pub enum NameServerFallback {
     UnlessMatched,
     /// `skipFallback`, `disableFallback`: never.
     Never,
+}
+
+/// An outbound that answers questions for addresses itself, as the `dns` block says, and passes on all others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DnsOutbound {
+    /// What others are passed on over; `None`: what they came over.
+    pub network: Option<Network>,
+    /// Who they are passed on to; `None`: whom they were for.
+    pub address: Option<Address>,
+    /// At which port; `None`: at theirs.
+    pub port: Option<NonZeroU16>,
 }

@@ -327,6 +327,17 @@ pub(crate) const LOOPBACK: &[Key] = &[
     key("sniffing", Refused("remove it: what the inbound overheard counts, and is not overheard once more")),
 ];
 
+/// `settings` of a dns outbound.
+pub(crate) const DNS_OUTBOUND: &[Key] = &[
+    key("network", Read),
+    key("address", Read),
+    key("port", Read),
+    key("userLevel", Quiet),
+    // Xray's.
+    key("nonIPQuery", Refused("remove it: questions for anything but addresses are passed on")),
+    key("blockTypes", Refused("remove it: questions for anything but addresses are passed on")),
+];
+
 /// An object of which only `type` counts: `response`, a TCP `header`.
 pub(crate) const TYPE: &[Key] = &[key("type", Read), key("request", Quiet), key("response", Quiet)];
 

@@ -310,6 +310,13 @@ pub(crate) const HTTP_OUTBOUND: &[Key] = &[
 
 const ACCOUNTS: &str = "write the whole configuration in V2Ray 4's dialect, which knows accounts";
 
+/// `settings` of a dns outbound.
+pub(crate) const DNS_OUTBOUND: &[Key] = &[
+    key("overrideResponseTtl", Without("answers are good for a minute")),
+    key("responseTtl", Without("answers are good for a minute")),
+    key("address", OtherDialect("write the whole configuration in V2Ray 4's dialect, which knows it")),
+];
+
 /// `settings` of a freedom outbound.
 pub(crate) const FREEDOM: &[Key] = &[
     key("destinationOverride", Read),

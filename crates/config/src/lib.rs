@@ -36,7 +36,9 @@ pub use dial::{
     BufferSizes, Dial, DomainStrategy, Families, Family, FastOpen, HappyEyeballs, KeepAlive, Otherwise,
     SocketOptions, Through, Transparent,
 };
-pub use dns::{Cache, Dns, Host, HostTarget, NameServer, NameServerAddress, NameServerFallback, Way};
+pub use dns::{
+    Cache, Dns, DnsOutbound, Host, HostTarget, NameServer, NameServerAddress, NameServerFallback, Way,
+};
 pub use format::Format;
 pub use model::{
     Account, Blackhole, BrowserService, Config, DokodemoInbound, DoorTarget, FinalAction, FinalRule, Freedom,

@@ -11,7 +11,9 @@ use std::{
 use wsray_vmess::{Address, SecurityChoice, UserId};
 use zeroize::Zeroize as _;
 
-use crate::{ClientStream, Dial, Dns, PemSource, Place, Routing, ServerStream, Sniffing, SocketOptions};
+use crate::{
+    ClientStream, Dial, Dns, DnsOutbound, PemSource, Place, Routing, ServerStream, Sniffing, SocketOptions,
+};
 
 /// A whole configuration.
 #[derive(Clone, Debug)]
@@ -442,6 +444,8 @@ pub enum OutboundProtocol {
     Blackhole(Blackhole),
     /// Routes it once more.
     Loopback(Loopback),
+    /// Answers what it asks.
+    Dns(DnsOutbound),
 }
 
 /// A VMess client.

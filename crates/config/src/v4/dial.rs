@@ -141,6 +141,7 @@ pub(super) fn link(reader: &Reader<'_>, outbounds: &mut [Outbound]) -> Parsed<()
         let wrong = match outbounds[found].protocol {
             OutboundProtocol::Blackhole(_) => Some("a blackhole: nothing comes through it"),
             OutboundProtocol::Loopback(_) => Some("a loopback, which has no way of its own"),
+            OutboundProtocol::Dns(_) => Some("a dns outbound, which takes nothing but questions"),
             OutboundProtocol::Vmess(_) | OutboundProtocol::Proxy(_) | OutboundProtocol::Freedom(_) => None,
         };
         if let Some(wrong) = wrong {

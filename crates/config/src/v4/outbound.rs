@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU16;
 
-use wsray_vmess::SecurityChoice;
+use wsray_vmess::{Network, SecurityChoice};
 
 use super::{
     dial,
@@ -11,7 +11,7 @@ use super::{
     proxy, stream, values,
 };
 use crate::{
-    Blackhole, Dial, DomainStrategy, FastOpen, Freedom, Loopback, Mux, MuxPackets, Outbound,
+    Blackhole, Dial, DnsOutbound, DomainStrategy, FastOpen, Freedom, Loopback, Mux, MuxPackets, Outbound,
     OutboundProtocol, Redirect, Udp443, VmessOutUser, VmessOutbound, VmessServer, keys, keys5,
     node::{Dialect, Node, Parsed},
     object::Object,
@@ -21,13 +21,12 @@ use crate::{
 /// The outbound protocols of V2Ray and Xray.
 const PROTOCOLS: values::Names = values::Names {
     what: "an outbound protocol",
-    known: &["vmess", "socks", "http", "freedom", "blackhole", "loopback"],
+    known: &["vmess", "socks", "http", "freedom", "blackhole", "dns", "loopback"],
     foreign: &[
         "vless",
         "trojan",
         "shadowsocks",
         "shadowsocks2022",
-        "dns",
         "mtproto",
         "wireguard",
         "hysteria2",
@@ -154,6 +153,10 @@ fn protocol<'a>(object: &Object<'a>, transport: Option<&Object<'a>>) -> Parsed<(
             Ok((OutboundProtocol::Freedom(freedom), dial))
         }
         "blackhole" => Ok((OutboundProtocol::Blackhole(blackhole(object)?), Dial::default())),
+        "dns" => {
+            let dial = stream::plain_client(object);
+            Ok((OutboundProtocol::Dns(dns(object)?), dial?))
+        }
         "loopback" => Ok((OutboundProtocol::Loopback(loopback(object)?), Dial::default())),
         "direct" => Err(node.expected("an outbound protocol", "write \"freedom\"")),
         "block" | "reject" => Err(node.expected("an outbound protocol", "write \"blackhole\"")),
@@ -308,6 +311,25 @@ fn redirect(node: &Node<'_>) -> Parsed<Option<Redirect>> {
     let address =
         if host.is_empty() { None } else { Some(host.parse().map_err(|_| node.expected(WHAT, HELP))?) };
     Ok(Some(Redirect { address, port: std::num::NonZeroU16::new(port) }))
+}
+
+fn dns(outbound: &Object<'_>) -> Parsed<DnsOutbound> {
+    const NETWORKS: values::Names =
+        values::Names { what: "a network", known: &["tcp", "udp"], foreign: &[], foreign_help: "" };
+    let Some(settings) = outbound.find("settings") else { return Ok(DnsOutbound::default()) };
+    let settings = settings.object(settings.either(keys::DNS_OUTBOUND, keys5::DNS_OUTBOUND))?;
+    let network = settings.find("network").map(|node| {
+        let name = node.text(NETWORKS.what)?;
+        match name.to_ascii_lowercase().as_str() {
+            "tcp" => Ok(Network::Tcp),
+            "udp" => Ok(Network::Udp),
+            _ => Err(NETWORKS.unknown(&node, name)),
+        }
+    });
+    let address = settings.find("address").map(|node| values::address(&node)).transpose();
+    let port = settings.number("port", "a port", 0..=u32::from(u16::MAX));
+    let port = port?.and_then(|port| u16::try_from(port).ok()).and_then(NonZeroU16::new);
+    Ok(DnsOutbound { network: network.transpose()?, address: address?, port })
 }
 
 fn loopback(outbound: &Object<'_>) -> Parsed<Loopback> {
