@@ -15,7 +15,7 @@ use super::{
     finish, go, new_check,
     report::{Check, Status, Step},
     scheme,
-    walk::Subject,
+    walk::{Subject, trusting},
 };
 use crate::{
     cli::Doctor,
@@ -138,20 +138,6 @@ fn reachable(address: SocketAddr) -> SocketAddr {
         ip => ip,
     };
     SocketAddr::new(ip, address.port())
-}
-
-/// A client that takes any certificate: the dates and names are looked at.
-fn trusting(place: &wsray_config::Place) -> ClientTls {
-    ClientTls {
-        place: place.clone(),
-        server_name: None,
-        alpn: vec!["http/1.1".to_owned()],
-        allow_insecure: true,
-        disable_system_root: true,
-        extra_roots: Vec::new(),
-        pinned_chain_sha256: Vec::new(),
-        resumption: wsray_config::Resumption::Off,
-    }
 }
 
 /// The connector of a client that fits the inbound.

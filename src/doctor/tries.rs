@@ -4,13 +4,12 @@
 use std::{pin::Pin, time::Duration};
 
 use tokio::time::{Instant, timeout};
-use wsray_config::ClientTls;
 use wsray_vmess::Address;
 use wsray_ws::{ClientOptions, Path};
 
 use super::{
     probe::{self, Early, Exchange, Heard, NoUpgrade},
-    walk::{SESSION, Subject, with_tls},
+    walk::{SESSION, Subject, trusting, with_tls},
 };
 use crate::{cause::Cause, transport::Connector, vmess::unix_seconds};
 
@@ -148,17 +147,8 @@ async fn without_websocket(subject: &Subject<'_>) -> Option<Cause> {
 /// TLS on a port that was spoken to without.
 async fn by_tls(subject: &Subject<'_>) -> Option<Cause> {
     let connector = subject.connector;
-    let tls = ClientTls {
-        place: wsray_config::Place { file: "".into(), line: 1, column: 1, path: "".into() },
-        server_name: None,
-        alpn: vec!["http/1.1".to_owned()],
-        allow_insecure: true,
-        disable_system_root: true,
-        extra_roots: Vec::new(),
-        pinned_chain_sha256: Vec::new(),
-        resumption: wsray_config::Resumption::Off,
-    };
-    let connector = with_tls(connector, &tls)?;
+    let place = wsray_config::Place { file: "".into(), line: 1, column: 1, path: "".into() };
+    let connector = with_tls(connector, &trusting(&place))?;
     let opened = probe::connect(&connector, &[], Instant::now() + LIMIT).await;
     opened.is_ok().then_some(Cause::TlsWorks)
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
-use wsray_config::ClientTls;
+use wsray_config::{ClientTls, Place, Resumption};
 use wsray_vmess::{Address, Target};
 use wsray_ws::ClientOptions;
 
@@ -291,6 +291,20 @@ pub(super) struct Seen {
 /// The configuration without any check of the server.
 fn unchecked(tls: &ClientTls) -> ClientTls {
     ClientTls { allow_insecure: true, pinned_chain_sha256: Vec::new(), ..tls.clone() }
+}
+
+/// A client that takes any certificate: the dates and names are looked at.
+pub(super) fn trusting(place: &Place) -> ClientTls {
+    ClientTls {
+        place: place.clone(),
+        server_name: None,
+        alpn: vec!["http/1.1".to_owned()],
+        allow_insecure: true,
+        disable_system_root: true,
+        extra_roots: Vec::new(),
+        pinned_chain_sha256: Vec::new(),
+        resumption: Resumption::Off,
+    }
 }
 
 /// The same connector with another TLS.

@@ -1,6 +1,11 @@
 //! Slow readers, which must fill nobody's memory.
 
-use std::{io::Write, net::TcpListener, thread, time::Duration};
+use std::{
+    io::Write,
+    net::{TcpListener, TcpStream},
+    thread,
+    time::Duration,
+};
 
 use serde_json::json;
 
@@ -17,6 +22,18 @@ use crate::{
 
 /// Far less than what is offered, in bytes.
 const MOST: u64 = 64 << 20;
+
+/// Sends to somebody who reads nothing until nothing more is taken, or a gigabyte was; how many bytes that is.
+fn fill(forwarding: &Forwarding, deaf: &TcpListener) -> (TcpStream, u64) {
+    let target = deaf.local_addr().unwrap();
+    let mut writer = apps::socks5(forwarding.client.socks, target.into(), None).unwrap();
+    writer.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
+    let (block, mut written) = (vec![0; 64 * 1024], 0_u64);
+    while written < (1 << 30) && writer.write_all(&block).is_ok() {
+        written += 64 * 1024;
+    }
+    (writer, written)
+}
 
 /// Chromium buffers the bytes of slow readers nowhere: neither here nor there does memory grow.
 #[test]
@@ -35,14 +52,8 @@ fn slow_reader_fills_no_memory() {
     // Down: the application reads nothing of a gigabyte.
     let idle = download(&forwarding, &origin);
     // Up: the origin reads nothing of as much as it gets.
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let deaf = listener.local_addr().unwrap();
-    let mut writer = apps::socks5(forwarding.client.socks, deaf.into(), None).unwrap();
-    writer.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
-    let (block, mut written) = (vec![0; 64 * 1024], 0_u64);
-    while written < (1 << 30) && writer.write_all(&block).is_ok() {
-        written += 64 * 1024;
-    }
+    let deaf = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (_writer, written) = fill(&forwarding, &deaf);
     thread::sleep(Duration::from_secs(1));
     let passed = tab.eval("[seen.up, seen.down]");
     tab.call("HeapProfiler.collectGarbage", &json!({}));
@@ -65,14 +76,8 @@ fn slow_reader_fills_no_memory_of_other_browsers() {
     let forwarding = Forwarding::start(&link, server.port);
     let browser = Chromium::start();
     let tab = forwarding.tab_with(&browser, WITHOUT_STREAMS);
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let deaf = listener.local_addr().unwrap();
-    let mut writer = apps::socks5(forwarding.client.socks, deaf.into(), None).unwrap();
-    writer.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
-    let (block, mut written) = (vec![0; 64 * 1024], 0_u64);
-    while written < (1 << 30) && writer.write_all(&block).is_ok() {
-        written += 64 * 1024;
-    }
+    let deaf = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (_writer, written) = fill(&forwarding, &deaf);
     assert!(written < 24 << 20, "{written} bytes were taken that nobody reads");
     let idle = download(&forwarding, &origin);
     tab.wait_until("seen.problem !== ''");

@@ -41,6 +41,15 @@ const STREAM_PLACE: &str = "move it into an element of \"outbounds\" (client) or
     { \"protocol\": \"vmess\", \"settings\": {...}, \"streamSettings\": {...} }";
 const WS_PLACE: &str = "move it into \"streamSettings\" of an inbound or outbound";
 const STREAM_OPTION_PLACE: &str = "move it into \"wsSettings\"";
+const IN_STREAM: &str = "move it into \"streamSettings\"";
+const IN_SETTINGS: &str = "move it into \"settings\"";
+const IN_TLS: &str = "move it into \"tlsSettings\"";
+const IN_ELEMENT: &str = "move it into an element of \"inbounds\" or \"outbounds\"";
+const IN_WS: &str = "move it into \"wsSettings\" in \"streamSettings\" of an inbound or outbound";
+const ALL_PASSED_ON: &str = "remove it: questions for anything but addresses are passed on";
+const NOT_VLESS: &str = "it belongs to vless; remove it";
+const IN_CERTIFICATES: &str = "write \"certificates\": [{ \"certificateFile\": ..., \"keyFile\": ... }]";
+const CONN_IDLE: &str = "write \"connIdle\" in \"policy\"";
 const V5: &str = "write V2Ray 4's \"network\", \"wsSettings\", \"security\", \"tlsSettings\"";
 const OTHER_NETWORK: &str = "it belongs to another network than the one chosen; remove it";
 const RULE: &str = "remove the rule, or write it with other conditions";
@@ -77,22 +86,19 @@ pub(crate) const DOCUMENT: &[Key] = &[
     key("services", Refused(REMOVE_OR_OTHER)),
     key("router", OtherDialect("write V2Ray 4's \"routing\"")),
     key("streamSettings", Misplaced(STREAM_PLACE)),
-    key("settings", Misplaced("move it into an element of \"inbounds\" or \"outbounds\"")),
-    key("protocol", Misplaced("move it into an element of \"inbounds\" or \"outbounds\"")),
+    key("settings", Misplaced(IN_ELEMENT)),
+    key("protocol", Misplaced(IN_ELEMENT)),
     key("vnext", Misplaced("move it into \"settings\" of an outbound")),
     key("clients", Misplaced("move it into \"settings\" of an inbound")),
     key("wsSettings", Misplaced(WS_PLACE)),
     key("tlsSettings", Misplaced(WS_PLACE)),
     key("network", Misplaced(WS_PLACE)),
     key("security", Misplaced(WS_PLACE)),
-    key("path", Misplaced("move it into \"wsSettings\" in \"streamSettings\" of an inbound or outbound")),
-    key(
-        "maxEarlyData",
-        Misplaced("move it into \"wsSettings\" in \"streamSettings\" of an inbound or outbound"),
-    ),
+    key("path", Misplaced(IN_WS)),
+    key("maxEarlyData", Misplaced(IN_WS)),
 ];
 
-/// `browserForwarder`
+/// `browserForwarder`, and V2Ray 5's `services.browser`.
 pub(crate) const BROWSER: &[Key] = &[key("listenAddr", Read), key("listenPort", Read)];
 
 /// `log`
@@ -118,13 +124,13 @@ pub(crate) const INBOUND: &[Key] = &[
     key("sniffing", Read),
     key("allocate", Refused("remove it: every port of the range is listened on")),
     key("domainOverride", Read),
-    key("wsSettings", Misplaced("move it into \"streamSettings\"")),
-    key("tlsSettings", Misplaced("move it into \"streamSettings\"")),
-    key("network", Misplaced("move it into \"streamSettings\"")),
-    key("security", Misplaced("move it into \"streamSettings\"")),
-    key("clients", Misplaced("move it into \"settings\"")),
-    key("users", Misplaced("move it into \"settings\"")),
-    key("accounts", Misplaced("move it into \"settings\"")),
+    key("wsSettings", Misplaced(IN_STREAM)),
+    key("tlsSettings", Misplaced(IN_STREAM)),
+    key("network", Misplaced(IN_STREAM)),
+    key("security", Misplaced(IN_STREAM)),
+    key("clients", Misplaced(IN_SETTINGS)),
+    key("users", Misplaced(IN_SETTINGS)),
+    key("accounts", Misplaced(IN_SETTINGS)),
 ];
 
 /// `sniffing`
@@ -147,16 +153,16 @@ pub(crate) const OUTBOUND: &[Key] = &[
     key("proxySettings", Read),
     key("domainStrategy", Read),
     key("targetStrategy", Read),
-    key("wsSettings", Misplaced("move it into \"streamSettings\"")),
-    key("tlsSettings", Misplaced("move it into \"streamSettings\"")),
-    key("network", Misplaced("move it into \"streamSettings\"")),
+    key("wsSettings", Misplaced(IN_STREAM)),
+    key("tlsSettings", Misplaced(IN_STREAM)),
+    key("network", Misplaced(IN_STREAM)),
     key(
         "security",
         Misplaced("for TLS move it into \"streamSettings\", for the cipher into the user in \"settings\""),
     ),
-    key("vnext", Misplaced("move it into \"settings\"")),
-    key("address", Misplaced("move it into \"settings\"")),
-    key("port", Misplaced("move it into \"settings\"")),
+    key("vnext", Misplaced(IN_SETTINGS)),
+    key("address", Misplaced(IN_SETTINGS)),
+    key("port", Misplaced(IN_SETTINGS)),
 ];
 
 /// `proxySettings`
@@ -188,7 +194,7 @@ pub(crate) const VMESS_USER: &[Key] = &[
     key("level", Read),
     key("alterId", Read),
     key("security", NoEffect("the client chooses the cipher; remove it")),
-    key("flow", NoEffect("it belongs to vless; remove it")),
+    key("flow", NoEffect(NOT_VLESS)),
 ];
 
 /// `settings` of a vmess outbound: `vnext`, or one server written flat.
@@ -221,7 +227,7 @@ pub(crate) const VNEXT_USER: &[Key] = &[
     key("experiments", Read),
     key("testsEnabled", NoEffect("write \"experiments\"")),
     key("email", Quiet),
-    key("flow", NoEffect("it belongs to vless; remove it")),
+    key("flow", NoEffect(NOT_VLESS)),
     key("encryption", NoEffect("it belongs to vless; write \"security\"")),
 ];
 
@@ -234,7 +240,7 @@ pub(crate) const SOCKS: &[Key] = &[
     key("packetEncoding", Read),
     key("userLevel", Read),
     key("allowTransparent", NoEffect("it belongs to http; remove it")),
-    key("timeout", NoEffect("write \"connIdle\" in \"policy\"")),
+    key("timeout", NoEffect(CONN_IDLE)),
 ];
 
 /// `settings` of an http inbound.
@@ -302,7 +308,7 @@ pub(crate) const FREEDOM: &[Key] = &[
     key("finalRules", Read),
     key("ipsBlocked", Refused("write \"finalRules\": [{ \"action\": \"block\", \"ip\": [...] }]")),
     key("userLevel", Read),
-    key("timeout", NoEffect("write \"connIdle\" in \"policy\"")),
+    key("timeout", NoEffect(CONN_IDLE)),
     key("fragment", Refused(REMOVE_OR_OTHER)),
     key("noises", Refused(REMOVE_OR_OTHER)),
     key("proxyProtocol", Refused(REMOVE_OR_OTHER)),
@@ -334,8 +340,8 @@ pub(crate) const DNS_OUTBOUND: &[Key] = &[
     key("port", Read),
     key("userLevel", Quiet),
     // Xray's.
-    key("nonIPQuery", Refused("remove it: questions for anything but addresses are passed on")),
-    key("blockTypes", Refused("remove it: questions for anything but addresses are passed on")),
+    key("nonIPQuery", Refused(ALL_PASSED_ON)),
+    key("blockTypes", Refused(ALL_PASSED_ON)),
 ];
 
 /// An object of which only `type` counts: `response`, a TCP `header`.
@@ -370,9 +376,9 @@ pub(crate) const STREAM: &[Key] = &[
     key("maxEarlyData", Misplaced(STREAM_OPTION_PLACE)),
     key("earlyDataHeaderName", Misplaced(STREAM_OPTION_PLACE)),
     key("acceptProxyProtocol", Misplaced(STREAM_OPTION_PLACE)),
-    key("serverName", Misplaced("move it into \"tlsSettings\"")),
-    key("allowInsecure", Misplaced("move it into \"tlsSettings\"")),
-    key("certificates", Misplaced("move it into \"tlsSettings\"")),
+    key("serverName", Misplaced(IN_TLS)),
+    key("allowInsecure", Misplaced(IN_TLS)),
+    key("certificates", Misplaced(IN_TLS)),
 ];
 
 /// The top-level `transport`: defaults for streams without settings of their own.
@@ -408,7 +414,7 @@ pub(crate) const WS: &[Key] = &[
     key("heartbeatPeriod", Read),
     key("preconnect", Read),
     key("preconnectMaxAge", Read),
-    key("serverName", Misplaced("move it into \"tlsSettings\"")),
+    key("serverName", Misplaced(IN_TLS)),
 ];
 
 /// `tlsSettings`
@@ -443,11 +449,8 @@ pub(crate) const TLS: &[Key] = &[
     key("masterKeyLog", Without(NOTHING_TO_DO)),
     key("show", Quiet),
     key("path", Misplaced("move it into \"wsSettings\"")),
-    key(
-        "certificateFile",
-        Misplaced("write \"certificates\": [{ \"certificateFile\": ..., \"keyFile\": ... }]"),
-    ),
-    key("keyFile", Misplaced("write \"certificates\": [{ \"certificateFile\": ..., \"keyFile\": ... }]")),
+    key("certificateFile", Misplaced(IN_CERTIFICATES)),
+    key("keyFile", Misplaced(IN_CERTIFICATES)),
 ];
 
 /// An element of `certificates`.

@@ -166,9 +166,6 @@ pub(crate) const BALANCER: &[Key] = &[
 /// `networks` of a rule.
 pub(crate) const NETWORKS: &[Key] = &[key("network", Read)];
 
-/// `services.browser`
-pub(crate) const BROWSER: &[Key] = &[key("listenAddr", Read), key("listenPort", Read)];
-
 /// `services`
 pub(crate) const SERVICES: &[Key] = &[
     key("policy", Read),
@@ -275,7 +272,7 @@ pub(crate) const SOCKS: &[Key] = &[
     key("udp", OtherDialect("write \"udpEnabled\"")),
     key("ip", OtherDialect("write \"address\"")),
     key("auth", OtherDialect("remove it: this dialect knows no accounts")),
-    key("accounts", OtherDialect("write the whole configuration in V2Ray 4's dialect, which knows accounts")),
+    key("accounts", OtherDialect(ACCOUNTS)),
 ];
 
 /// `settings` of a dokodemo-door inbound.

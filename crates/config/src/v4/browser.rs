@@ -7,7 +7,7 @@ use wsray_ws::EarlyDataPlace;
 use super::values;
 use crate::{
     BrowserService, ClientStream, ClientTls, ClientWs, Diagnostic, Dial, Heartbeat, Inbound, ListenAt,
-    Outbound, OutboundProtocol, Place, VmessServer, keys, keys5,
+    Outbound, OutboundProtocol, Place, VmessServer, keys,
     node::{Node, Parsed, Reader},
 };
 
@@ -29,7 +29,7 @@ const BLOCKED_PORTS: [u16; 83] = [
 /// an address.
 pub(super) fn service(node: Option<Node<'_>>) -> Parsed<Option<BrowserService>> {
     let Some(node) = node else { return Ok(None) };
-    let object = node.object(node.either(keys::BROWSER, keys5::BROWSER))?;
+    let object = node.object(keys::BROWSER)?;
     let address = object.find("listenAddr").map(|node| address(&node)).transpose();
     let port = object.number("listenPort", "a port", 0..=65535);
     let port_node = object.find("listenPort").unwrap_or_else(|| node.clone());
