@@ -11,9 +11,13 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    check_that_we_are_alone, in_a_namespace, shell,
+    check_that_we_are_alone, in_a_namespace,
+    names::{question, read},
+    shell,
     support::{
-        apps, free_port,
+        apps,
+        dns::A,
+        free_port,
         node::{Kind, Node, missing, peer},
         origin::{Origin, UdpEcho, hash_of, pattern},
         skip, temporary_directory,
@@ -214,7 +218,16 @@ fn tproxied(origin: &Origin, echo: &UdpEcho) {
     let settings = config["inbounds"][0]["settings"].as_object_mut().unwrap();
     settings.insert("address".to_owned(), json!("127.0.0.1"));
     settings.insert("port".to_owned(), json!(echo.address.port()));
+    config["outbounds"].as_array_mut().unwrap().push(json!({ "tag": "names", "protocol": "dns" }));
+    let to_names = json!({ "port": 53, "outboundTag": "names" });
+    config["routing"]["rules"].as_array_mut().unwrap().push(to_names);
+    config["dns"] = json!({ "hosts": { "here.test": "192.0.2.99" } });
     let _node = start(&config);
     let socket = udp_to("127.0.0.1:12345".parse().unwrap());
     assert_eq!(round_trip(&socket, b"hello"), b"hello", "to the address beside followRedirect");
+    for server in ["203.0.113.7:53", "[2001:db8:2::7]:53"] {
+        let socket = udp_to(server.parse().unwrap());
+        let answer = round_trip(&socket, &question(7, "here.test", A));
+        assert_eq!(read(&answer), (7, 0, 1, &[192, 0, 2, 99][..]), "in the name of {server}");
+    }
 }

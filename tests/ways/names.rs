@@ -20,7 +20,7 @@ use crate::support::{
 const MX: u16 = 15;
 
 /// RFC 1035 section 4.1: a question for `name`.
-fn question(id: u16, name: &str, kind: u16) -> Vec<u8> {
+pub(super) fn question(id: u16, name: &str, kind: u16) -> Vec<u8> {
     let mut bytes = [&id.to_be_bytes()[..], &[1, 0, 0, 1, 0, 0, 0, 0, 0, 0]].concat();
     for label in name.split('.') {
         bytes.push(u8::try_from(label.len()).unwrap());
@@ -33,7 +33,7 @@ fn question(id: u16, name: &str, kind: u16) -> Vec<u8> {
 }
 
 /// Id, code, number of answers, and the last bytes of an answer.
-fn read(answer: &[u8]) -> (u16, u8, u16, &[u8]) {
+pub(super) fn read(answer: &[u8]) -> (u16, u8, u16, &[u8]) {
     assert!(answer.len() >= 12 && answer[2] & 0x80 != 0, "no answer: {answer:?}");
     let number = |at: usize| u16::from_be_bytes([answer[at], answer[at + 1]]);
     (number(0), answer[3] & 0x0f, number(6), &answer[answer.len() - 4..])
