@@ -10,6 +10,7 @@ use std::{
     net::{TcpListener, TcpStream},
     os::fd::OwnedFd,
     process::{Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
@@ -20,7 +21,7 @@ use support::{
     free_port,
     node::{Client, Kind, Node, Server, wsray},
     origin::{Origin, pattern},
-    random_id, temporary_directory, within,
+    random_id, raw, temporary_directory, within,
 };
 
 fn user(id: &str) -> Value {
@@ -75,6 +76,39 @@ fn a_reload_keeps_running_sessions_and_lets_new_users_in() {
     assert!(echoes(&running), "the running session ended");
     tunnel(&client, &origin);
     tunnel(&Client::start(Kind::Wsray, &second, server.port), &origin);
+}
+
+#[test]
+fn reloads_refuse_no_newcomer() {
+    let link = Link::default();
+    let server = start(&link, &[&link.id]);
+    let over = AtomicBool::new(false);
+    let newcomers = || {
+        let (mut served, started) = (0, Instant::now());
+        while !over.load(Relaxed) && started.elapsed() < Duration::from_secs(20) {
+            let mut stream = raw::send(server.port, raw::upgrade("/ray", "").as_bytes()).unwrap();
+            assert!(apps::read_head(&mut stream).unwrap().starts_with("HTTP/1.1 101 "));
+            served += 1;
+            // There are only so many ports to come from.
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        served
+    };
+    std::thread::scope(|scope| {
+        let coming = [(); 2].map(|()| scope.spawn(newcomers));
+        for count in 1..=3 {
+            let more: Vec<String> = (0..count).map(|_| random_id()).collect();
+            let ids: Vec<&str> = more.iter().map(String::as_str).chain([&*link.id]).collect();
+            server.node.rewrite(&with_users(&link, server.port, &ids));
+            server.node.signal("HUP");
+            server.node.log_with(count, "reloaded");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        over.store(true, Relaxed);
+        for one in coming {
+            assert!(one.join().expect("a newcomer was refused") > 10);
+        }
+    });
 }
 
 #[test]
