@@ -205,3 +205,27 @@ fn own_questions_that_come_to_the_dns_outbound_are_passed_on() {
     let asked = [("one.test".to_owned(), A), ("two.test".to_owned(), A)];
     assert_eq!(servers.own.questions(), asked);
 }
+
+#[test]
+fn questions_are_passed_on_by_way_of_another_outbound() {
+    let servers = Servers::start();
+    let link = Link::default();
+    let server = Server::start(Kind::Wsray, &link);
+    let client = Client::start_with(Kind::Wsray, &link, server.port, |config| {
+        config["outbounds"][0]["tag"] = json!("proxy");
+        let names = json!({ "tag": "names", "protocol": "dns", "proxySettings": { "tag": "proxy" } });
+        config["outbounds"].as_array_mut().unwrap().push(names);
+        let rule = json!({ "type": "field", "port": servers.theirs.port, "outboundTag": "names" });
+        config["routing"] = json!({ "rules": [rule] });
+    });
+    let stream = apps::socks5(client.socks, servers.address().into(), None).unwrap();
+    say(&stream, &question(1, "one.test", MX));
+    assert_eq!(read(&hear_on(&stream)).0, 1);
+    server.node.log_line(&["accepted", &format!("tcp:{}", servers.address())]);
+    let association = apps::Association::open(client.socks).unwrap();
+    let answer = association.round_trip(servers.address().into(), &question(2, "two.test", MX)).unwrap();
+    assert_eq!(read(&answer).0, 2);
+    server.node.log_line(&["accepted", &format!("udp:{}", servers.address())]);
+    let passed_on = [("one.test".to_owned(), MX), ("two.test".to_owned(), MX)];
+    assert_eq!(servers.theirs.questions(), passed_on);
+}
