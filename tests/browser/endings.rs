@@ -67,9 +67,7 @@ fn ends_and_cuts_are_told_apart_behind_a_tab() {
 fn upload_that_is_still_under_way_when_the_application_has_ended_arrives_whole() {
     need_chromium!();
     let browser = Chromium::start();
-    let link = Link::default();
-    let server = Server::start(Kind::Wsray, &link);
-    let forwarding = Forwarding::start(&link, server.port);
+    let (_server, forwarding) = Forwarding::with_server();
     let _tab = forwarding.tab(&browser);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     // What the kernel holds would not be in the browser any more.

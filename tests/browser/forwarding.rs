@@ -13,7 +13,7 @@ use crate::support::{
     chromium::{Chromium, Tab},
     config::Link,
     free_port,
-    node::{Client, Kind},
+    node::{Client, Kind, Server},
     origin::{Origin, hash_of, pattern},
 };
 
@@ -35,6 +35,14 @@ pub(super) struct Forwarding {
 }
 
 impl Forwarding {
+    /// With a server of its own.
+    pub(super) fn with_server() -> (Server, Self) {
+        let link = Link::default();
+        let server = Server::start(Kind::Wsray, &link);
+        let forwarding = Self::start(&link, server.port);
+        (server, forwarding)
+    }
+
     pub(super) fn start(link: &Link, server: u16) -> Self {
         Self::start_with(link, server, |_| {})
     }

@@ -196,9 +196,7 @@ fn nonsense_of_a_page_ends_its_link_and_nothing_else() {
 fn page_speaks_the_browsers_language() {
     need_chromium!();
     let origin = Origin::start();
-    let link = Link::default();
-    let server = Server::start(Kind::Wsray, &link);
-    let forwarding = Forwarding::start(&link, server.port);
+    let (_server, forwarding) = Forwarding::with_server();
     for (language, good, tunnels) in [("en-US", "Connected", "Tunnels now"), ("zh-CN", "已连接", "当前隧道")]
     {
         let browser =

@@ -14,8 +14,6 @@ use crate::{
     support::{
         apps,
         chromium::{Chromium, private_memory},
-        config::Link,
-        node::{Kind, Server},
         origin::Origin,
     },
 };
@@ -40,9 +38,7 @@ fn fill(forwarding: &Forwarding, deaf: &TcpListener) -> (TcpStream, u64) {
 fn slow_reader_fills_no_memory() {
     need_chromium!();
     let origin = Origin::start();
-    let link = Link::default();
-    let server = Server::start(Kind::Wsray, &link);
-    let forwarding = Forwarding::start(&link, server.port);
+    let (_server, forwarding) = Forwarding::with_server();
     let browser = Chromium::start();
     let tab = forwarding.tab(&browser);
     apps::check_echo(&forwarding.connect(&origin)).unwrap();
@@ -71,9 +67,7 @@ fn slow_reader_fills_no_memory() {
 fn slow_reader_fills_no_memory_of_other_browsers() {
     need_chromium!();
     let origin = Origin::start();
-    let link = Link::default();
-    let server = Server::start(Kind::Wsray, &link);
-    let forwarding = Forwarding::start(&link, server.port);
+    let (_server, forwarding) = Forwarding::with_server();
     let browser = Chromium::start();
     let tab = forwarding.tab_with(&browser, WITHOUT_STREAMS);
     let deaf = TcpListener::bind("127.0.0.1:0").unwrap();

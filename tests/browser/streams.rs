@@ -22,9 +22,7 @@ fn many_bytes_arrive_whole_both_ways() {
     let origin = Origin::start();
     let browser = Chromium::start();
     for (script, length) in [("", MANY), (WITHOUT_STREAMS, MANY / 4)] {
-        let link = Link::default();
-        let server = Server::start(Kind::Wsray, &link);
-        let forwarding = Forwarding::start(&link, server.port);
+        let (_server, forwarding) = Forwarding::with_server();
         let tab = forwarding.tab_with(&browser, script);
         exchange(&forwarding, &origin, length);
         let counted = tab.eval("[seen.up, seen.down, HAS_STREAMS]");
@@ -43,9 +41,7 @@ fn hundred_tunnels_at_once_go_through_one_tab() {
     let origin = Origin::start();
     let browser = Chromium::start();
     for script in ["", WITHOUT_STREAMS] {
-        let link = Link::default();
-        let server = Server::start(Kind::Wsray, &link);
-        let forwarding = Forwarding::start(&link, server.port);
+        let (_server, forwarding) = Forwarding::with_server();
         let tab = forwarding.tab_with(&browser, script);
         let streams: Vec<_> = thread::scope(|scope| {
             let start = |number: usize| {

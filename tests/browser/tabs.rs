@@ -25,9 +25,7 @@ use crate::{
 fn tab_that_is_reloaded_or_killed_resets_its_streams_and_the_next_one_takes_over() {
     need_chromium!();
     let origin = Origin::start();
-    let link = Link::default();
-    let server = Server::start(Kind::Wsray, &link);
-    let forwarding = Forwarding::start(&link, server.port);
+    let (_server, forwarding) = Forwarding::with_server();
     let browser = Chromium::start();
     let tab = forwarding.tab(&browser);
 
@@ -53,9 +51,7 @@ fn tab_that_is_reloaded_or_killed_resets_its_streams_and_the_next_one_takes_over
 fn tabs_share_the_load_and_a_frozen_or_closed_one_gets_none() {
     need_chromium!();
     let origin = Origin::start();
-    let link = Link::default();
-    let server = Server::start(Kind::Wsray, &link);
-    let forwarding = Forwarding::start(&link, server.port);
+    let (_server, forwarding) = Forwarding::with_server();
     let browser = Chromium::start();
     let (one, other) = (forwarding.tab(&browser), forwarding.tab(&browser));
     let open = |count| -> Vec<_> {
@@ -89,9 +85,7 @@ fn tabs_share_the_load_and_a_frozen_or_closed_one_gets_none() {
 
 #[test]
 fn dial_without_a_tab_names_the_page_and_fails_in_time() {
-    let link = Link::default();
-    let server = Server::start(Kind::Wsray, &link);
-    let forwarding = Forwarding::start(&link, server.port);
+    let (_server, forwarding) = Forwarding::with_server();
     forwarding
         .client
         .node
@@ -116,9 +110,7 @@ fn echoes(mut stream: &TcpStream) -> bool {
 fn tab_in_the_background_goes_on() {
     need_chromium!();
     let origin = Origin::start();
-    let link = Link::default();
-    let server = Server::start(Kind::Wsray, &link);
-    let forwarding = Forwarding::start(&link, server.port);
+    let (_server, forwarding) = Forwarding::with_server();
     let browser = Chromium::start();
     let tab = forwarding.tab(&browser);
     let before = forwarding.connect(&origin);
