@@ -133,7 +133,6 @@ pub(crate) fn ping(arguments: &Arguments) -> io::Result<String> {
 }
 
 /// Opens tunnels, says so, holds them until standard input ends, and tries each again.
-#[expect(clippy::print_stdout, reason = "the first of two answers")]
 pub(crate) fn idle(arguments: &Arguments) -> io::Result<String> {
     let route = arguments.route()?;
     let count: usize = arguments.needed("tunnels")?;
@@ -145,7 +144,7 @@ pub(crate) fn idle(arguments: &Arguments) -> io::Result<String> {
             Err(_) => failed += 1,
         }
     }
-    println!("{{\"open\":{},\"failed\":{failed}}}", open.len());
+    writeln!(io::stdout(), "{{\"open\":{},\"failed\":{failed}}}", open.len())?;
     io::stdin().read_to_end(&mut Vec::new())?;
     let alive = open.iter_mut().filter_map(|stream| echo(stream, message).ok()).count();
     Ok(format!("{{\"alive\":{alive}}}"))

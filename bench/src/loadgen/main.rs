@@ -9,7 +9,13 @@ mod pattern;
 mod relay;
 mod socks;
 
-use std::{collections::HashMap, io, net::SocketAddr, process::ExitCode, str::FromStr};
+use std::{
+    collections::HashMap,
+    io::{self, Write as _},
+    net::SocketAddr,
+    process::ExitCode,
+    str::FromStr,
+};
 
 const USAGE: &str = "\
 loadgen COMMAND --option value ...
@@ -21,7 +27,7 @@ loadgen COMMAND --option value ...
   ping     --to ADDRESS --rounds N --size B [--proxy ADDRESS]
   idle     --to ADDRESS --tunnels N [--proxy ADDRESS]   holds them until standard input ends";
 
-#[expect(clippy::print_stdout, clippy::print_stderr, reason = "a tool on a terminal")]
+#[expect(clippy::print_stderr, reason = "a tool on a terminal")]
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
     let command = words.next().unwrap_or_default();
@@ -36,10 +42,8 @@ fn main() -> ExitCode {
         _ => Err(wrong(USAGE)),
     });
     match done {
-        Ok(json) => {
-            println!("{json}");
-            ExitCode::SUCCESS
-        }
+        // Whoever asked may have gone.
+        Ok(json) => writeln!(io::stdout(), "{json}").map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS),
         Err(error) => {
             eprintln!("{error}");
             ExitCode::FAILURE
