@@ -277,7 +277,7 @@ const MAX_FRAME: usize = 16 * 1024;
 pub const NORMAL_CLOSE: u16 = 1000;
 
 const REFUSED: &str = "the server closed without an answer: unknown user id, the clocks differ by more than two \
-    minutes, or it could not reach the target";
+    minutes, it could not reach the target, or it does not know this security (Xray 26.7: \"none\" and \"zero\")";
 
 const DROPPED: &str = "the connection was lost before the server answered: it refused the user id or the clock, or \
     something on the way cut it";

@@ -25,11 +25,15 @@ pairs![
     configured_headers_and_host_are_sent,
 ];
 
-/// The `security` values both ends know. V2Ray 4.34 takes `zero` for `auto`: it came with 4.35.
+/// The `security` values both ends know. V2Ray 4.34 takes `zero` for `auto`: it came with 4.35. Xray 26.7 knows neither
+/// `none` nor `zero` any more.
 fn securities(pair: Pair) -> Vec<&'static str> {
-    let mut all = vec!["aes-128-gcm", "chacha20-poly1305", "none", "auto"];
-    if !pair.has(Kind::V2Ray434) {
-        all.push("zero");
+    let mut all = vec!["aes-128-gcm", "chacha20-poly1305", "auto"];
+    if !pair.has(Kind::Xray) {
+        all.push("none");
+        if !pair.has(Kind::V2Ray434) {
+            all.push("zero");
+        }
     }
     all
 }
