@@ -189,6 +189,25 @@ impl VmessStream {
         })
     }
 
+    /// Queues what marks the end of our direction.
+    fn queue_end(&mut self) {
+        let mut last = Vec::new();
+        if let Side::Server { response } = &mut self.side
+            && let Some(header) = response.take()
+        {
+            last.extend_from_slice(&header);
+        }
+        let mut padding = [0; 64];
+        rand::rng().fill_bytes(&mut padding);
+        if matches!(self.side, Side::Client { end_mark: EndMark::Omitted, .. }) {
+            return;
+        }
+        // A stream that cannot be sealed any more ends without its mark, which the peer takes for a cut.
+        if self.sealer.end_mark(&mut last, &padding).is_ok() {
+            let _ = self.channel.queue(&last);
+        }
+    }
+
     /// Opens what came; `None` when it held no whole chunk.
     fn open(&mut self, incoming: Incoming) -> Result<Option<Batch>, Cut> {
         let Incoming { mut batch, stream } = incoming;
@@ -364,21 +383,8 @@ impl Endpoint for VmessStream {
             return;
         }
         self.writing = Writing::Finished;
-        let mut last = Vec::new();
-        if let Side::Server { response } = &mut self.side
-            && let Some(header) = response.take()
-        {
-            last.extend_from_slice(&header);
-        }
-        let mut padding = [0; 64];
-        rand::rng().fill_bytes(&mut padding);
-        if matches!(self.side, Side::Client { end_mark: EndMark::Omitted, .. }) {
-            return;
-        }
-        // A stream that cannot be sealed any more ends without its mark, which the peer takes for a cut.
-        if self.sealer.end_mark(&mut last, &padding).is_ok() {
-            let _ = self.channel.queue(&last);
-        }
+        self.queue_end();
+        self.channel.finish();
     }
 
     fn half_open_limit(&self) -> Option<Duration> {

@@ -20,7 +20,7 @@ use super::{
     lines::{Command, Failure, Flow},
     wish::{BrowserError, Wish},
 };
-use crate::transport::{Channel, Credit, ThroughTab};
+use crate::transport::{Ahead, Channel, Credit, TabPlace, ThroughTab};
 
 /// Knows the tabs.
 pub struct Hub {
@@ -284,6 +284,11 @@ impl Hub {
         for dial in state.dials.values().filter(|dial| dial.tab == tab.number) {
             let _ = dial.news.try_send(News::Gone);
         }
+        drop(state);
+        // Its tunnels may outlive the link. What it counts, and what it was asked, it cannot say any more.
+        for credit in tab.credits().values() {
+            credit.give_up();
+        }
     }
 
     /// A tab has said something.
@@ -341,13 +346,20 @@ impl Drop for Expected<'_> {
 
 /// The tunnel keeps its place, and obeys the tab's credit where the browser has no backpressure.
 fn carried(mut channel: Channel, place: Place) -> Channel {
-    let credit = (place.tab.flow == Flow::Credit).then(|| {
-        let credit = Arc::new(Credit::default());
-        place.tab.credits().insert(place.tunnel, Arc::clone(&credit));
-        credit
-    });
-    channel.through(ThroughTab::new(credit, place));
+    let credit = Arc::new(Credit::default());
+    place.tab.credits().insert(place.tunnel, Arc::clone(&credit));
+    let ahead = match place.tab.flow {
+        Flow::Browser => Ahead::Unlimited,
+        Flow::Credit => Ahead::COUNTED,
+    };
+    channel.through(ThroughTab::new(credit, ahead, place));
     channel
+}
+
+impl TabPlace for Place {
+    fn ask(&self, bytes: u64) -> bool {
+        self.tab.tell(Command::Finish { tunnel: self.tunnel, bytes })
+    }
 }
 
 impl Drop for Place {

@@ -17,6 +17,13 @@ pub(super) enum Command {
     },
     /// Nobody waits for this tunnel any more.
     Cancel(u64),
+    /// Say when you have passed on all of this tunnel's bytes.
+    Finish {
+        /// The tunnel's number.
+        tunnel: u64,
+        /// How many there are.
+        bytes: u64,
+    },
     /// Say that you are awake.
     Ping,
 }
@@ -30,6 +37,7 @@ impl Command {
                 format!("dial {tunnel} {url} {protocol}\n")
             }
             Self::Cancel(tunnel) => format!("cancel {tunnel}\n"),
+            Self::Finish { tunnel, bytes } => format!("finish {tunnel} {bytes}\n"),
             Self::Ping => "ping\n".to_owned(),
         }
     }
@@ -40,6 +48,7 @@ impl fmt::Debug for Command {
         match self {
             Self::Dial { tunnel, .. } => write!(f, "Dial({tunnel})"),
             Self::Cancel(tunnel) => write!(f, "Cancel({tunnel})"),
+            Self::Finish { tunnel, bytes } => write!(f, "Finish({tunnel}, {bytes})"),
             Self::Ping => f.write_str("Ping"),
         }
     }
@@ -110,7 +119,7 @@ pub(super) enum Failure {
 }
 
 /// The version of the page that this program serves.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 /// The longest line a page may send.
 pub(super) const MAX_LINE_BYTES: usize = 256;
@@ -230,6 +239,7 @@ mod tests {
         assert_eq!(dial(None).to_line(), "dial 7 wss://example.com/ray\n");
         assert_eq!(dial(Some("QUJD")).to_line(), "dial 7 wss://example.com/ray QUJD\n");
         assert_eq!(Command::Cancel(7).to_line(), "cancel 7\n");
+        assert_eq!(Command::Finish { tunnel: 7, bytes: 16_000_123 }.to_line(), "finish 7 16000123\n");
         assert!(!format!("{:?}", dial(Some("QUJD"))).contains("QUJD"), "early data is a secret");
     }
 

@@ -181,6 +181,13 @@ impl Channel {
         }
     }
 
+    /// All payload has been given to this: a tab behind it passes everything on before [`Channel::poll_flush`] is ready.
+    pub fn finish(&mut self) {
+        if let Some(tab) = self.ws.as_mut().and_then(|ws| ws.tab.as_mut()) {
+            tab.finish();
+        }
+    }
+
     /// When to call [`Channel::beat`], if payload last moved at `moved`; `None`: never.
     pub fn next_beat(&self, moved: Instant) -> Option<Instant> {
         let ws = self.ws.as_ref().filter(|_| self.goodbye == Goodbye::NotSaid)?;

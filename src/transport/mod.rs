@@ -21,7 +21,7 @@ mod tunnel;
 pub use accept::{
     AcceptError, Accepted, Acceptor, Arrived, Judged, Rejected, Senders, Upgrade, Visitor, Visitors, Who,
 };
-pub use browser::{Credit, ThroughTab};
+pub use browser::{Ahead, Credit, TabPlace, ThroughTab};
 pub use certificates::{client_config, server_config, server_name};
 pub use channel::{CLOSE_LINGER, Channel, ChannelEnd, HandshakeError, Incoming};
 pub use connect::{ConnectError, Connector, HANDSHAKE_TIMEOUT, TlsDial, is_out_of_files};

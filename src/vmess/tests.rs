@@ -17,7 +17,7 @@ use wsray_ws::Role;
 use super::*;
 use crate::{
     stream::{LARGE_BYTES, MOST_SLOTS, Pool},
-    transport::{Socket, Tls},
+    transport::{Ahead, Credit, Socket, TabPlace, ThroughTab, Tls},
 };
 
 /// Every way a body may look: security and option bits; 0 is `zero`.
@@ -301,6 +301,55 @@ async fn bytes_that_come_one_by_one_pass() {
         assert!(got == up && end.is_ok(), "{security:?} {options:#x}: {end:?}");
         dripping.abort();
     }
+}
+
+/// Shows how many bytes a tab was asked about.
+struct Asked(std::sync::mpsc::Sender<u64>);
+
+impl TabPlace for Asked {
+    fn ask(&self, bytes: u64) -> bool {
+        self.0.send(bytes).is_ok()
+    }
+}
+
+#[tokio::test]
+async fn end_is_not_flushed_before_a_tab_has_passed_on_every_byte() {
+    let (near, mut far) = sockets().await;
+    let (credit, (asked, questions)) = (Arc::new(Credit::default()), std::sync::mpsc::channel());
+    let mut behind = channel(near, Way::Ws, Role::Server);
+    behind.through(ThroughTab::new(Arc::clone(&credit), Ahead::Unlimited, Asked(asked)));
+    let mut stream = client(behind, &aes());
+    send(&mut stream, &pattern(3000, 1)).await;
+    stream.finish();
+    let stream: &mut dyn Endpoint = &mut stream;
+    assert!(timeout(Duration::from_millis(50), stream.flush()).await.is_err(), "nothing has been passed on");
+    // What a page counts: the frames' payload.
+    let mut wire = vec![0; 8000];
+    let mut read = 0;
+    let mut payload = Vec::new();
+    let mut frames = Vec::new();
+    while frames.len() < 2 {
+        read += far.read(&mut wire[read..]).await.unwrap();
+        (frames, payload) = (Vec::new(), Vec::new());
+        let mut rest = &wire[..read];
+        // Unmasked, with lengths of one byte or of two (RFC 6455 section 5.2).
+        while let [0x82, short, behind @ ..] = rest {
+            let (length, behind) = match (short, behind) {
+                (126, [high, low, behind @ ..]) => (usize::from(u16::from_be_bytes([*high, *low])), behind),
+                (length, behind) => (usize::from(*length), behind),
+            };
+            let Some((whole, behind)) = behind.split_at_checked(length) else { break };
+            payload.extend_from_slice(whole);
+            frames.push(length);
+            rest = behind;
+        }
+    }
+    let all = payload.len() as u64;
+    assert_eq!(questions.try_recv(), Ok(all), "{frames:?}");
+    credit.add(all - 1);
+    assert!(timeout(Duration::from_millis(50), stream.flush()).await.is_err(), "a byte is missing");
+    credit.add(1);
+    timeout(Duration::from_secs(10), stream.flush()).await.expect("it hangs").unwrap();
 }
 
 #[tokio::test]

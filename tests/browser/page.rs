@@ -175,7 +175,7 @@ fn nonsense_of_a_page_ends_its_link_and_nothing_else() {
         stream
     };
     for nonsense in
-        [&b"hello 99 browser browser\n"[..], b"opened 1\n", &[b'a'; 1000], b"hello 1 x browser\nwhat\n"]
+        [&b"hello 99 browser browser\n"[..], b"opened 1\n", &[b'a'; 1000], b"hello 2 x browser\nwhat\n"]
     {
         let mut stream = open();
         stream.write_all(&raw::masked_frame(nonsense)).unwrap();
@@ -185,7 +185,7 @@ fn nonsense_of_a_page_ends_its_link_and_nothing_else() {
     // A page that answers for others' tunnels, or acknowledges what it never got, changes nothing.
     let mut stream = open();
     stream
-        .write_all(&raw::masked_frame(b"hello 1 x credit\nopened 1\npassed 1 18446744073709551615\n"))
+        .write_all(&raw::masked_frame(b"hello 2 x credit\nopened 1\npassed 1 18446744073709551615\n"))
         .unwrap();
     let end = raw::read_to_end(&mut stream, Duration::from_millis(300));
     assert_eq!(end.how, raw::How::StillOpen);
