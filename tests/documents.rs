@@ -399,6 +399,8 @@ fn the_unit_starts_what_there_is() {
     let Ok(Command::Run(sources)) = cli::parse(arguments, &Environment::default()) else { panic!("{unit}") };
     assert_eq!(sources.sources.named, [Named::File("%d/config.json".into())]);
     assert_eq!(value("RestartPreventExitStatus="), (Exit::Config as u8).to_string());
+    let seconds: u64 = value("TimeoutStopSec=").parse().unwrap();
+    assert!(seconds > 10, "killed while the busiest sessions still have their 10 seconds: {seconds}");
 }
 
 /// Facts that the documents repeat.
