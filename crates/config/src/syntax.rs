@@ -227,6 +227,12 @@ impl Blanking<'_> {
 /// What a syntax error means and what to do, given the text from its place on.
 fn explain(kind: &Kind, rest: &str) -> (String, String) {
     let found = found(rest);
+    if let Some((wide, sign)) = wide_sign(rest) {
+        return (
+            format!("expected a sign of JSON, found {found}"),
+            format!("write {sign} instead of {wide}"),
+        );
+    }
     let (expected, help) = match kind {
         Kind::ExpectedComma => ("a comma", "put a comma here, behind the value".to_owned()),
         Kind::ExpectedColonAfterObjectKey => ("a colon after the key", "write \"key\": value".to_owned()),
@@ -268,6 +274,23 @@ fn explain(kind: &Kind, rest: &str) -> (String, String) {
         _ => found,
     };
     (format!("expected {expected}, found {found}"), help)
+}
+
+/// The sign of JSON that is meant where `rest` begins with one that a Chinese keyboard or a word processor writes,
+/// behind that one.
+fn wide_sign(rest: &str) -> Option<(char, char)> {
+    let wide = rest.trim_start().chars().next()?;
+    let sign = match wide {
+        '：' => ':',
+        '，' | '、' => ',',
+        '“' | '”' | '„' | '＂' => '"',
+        '｛' => '{',
+        '｝' => '}',
+        '［' | '【' => '[',
+        '］' | '】' => ']',
+        _ => return None,
+    };
+    Some((wide, sign))
 }
 
 /// The first word or sign of `rest`.
