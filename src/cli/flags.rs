@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use clap::{CommandFactory as _, Parser, error::ErrorKind};
+use clap::{
+    CommandFactory as _, Parser,
+    error::{ContextKind, ErrorKind},
+};
 use wsray_config::Format;
 use wsray_vmess::{Address, Target};
 
@@ -251,11 +254,13 @@ fn stop(error: &clap::Error) -> Stop {
     if error.kind() == ErrorKind::DisplayHelp {
         return Stop::Help(text);
     }
-    let named = error.get(clap::error::ContextKind::InvalidSubcommand);
-    let file = named.map(ToString::to_string).filter(|name| is_configuration(name.as_ref()));
-    Stop::Usage(match file {
-        Some(file) => format!("error: {file} is no command\n  help: write wsray run -c {file}\n"),
-        None => text,
+    let file = |kind| error.get(kind).map(ToString::to_string).filter(|name| is_configuration(name.as_ref()));
+    Stop::Usage(if let Some(file) = file(ContextKind::InvalidSubcommand) {
+        format!("error: {file} is no command\n  help: write wsray run -c {file}\n")
+    } else if let Some(file) = file(ContextKind::InvalidArg) {
+        format!("error: {file} has no -c before it\n  help: write -c {file}\n")
+    } else {
+        text
     })
 }
 

@@ -105,6 +105,8 @@ fn wrong_arguments_are_refused_with_what_to_write() {
         ("config.yaml", "help: write wsray run -c config.yaml"),
         ("-c https://example.com/c.json", "download it"),
         ("run extra", "extra"),
+        ("run config.json", "help: write -c config.json"),
+        ("test config.yaml", "help: write -c config.yaml"),
         ("version extra", "extra"),
         ("demo --socks-port 65536", "65536"),
         ("-config f run", "run"),
