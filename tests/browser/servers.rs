@@ -47,6 +47,14 @@ fn server_sees_the_request_of_a_browser() {
     assert!(head.contains("User-Agent: Mozilla/5.0") && head.contains("Chrome/"), "{head}");
 }
 
+/// An application sees a reset, and the log says why.
+fn check_refused(forwarding: &Forwarding, why: &[&str]) {
+    let mut stream = forwarding.connect(&Origin::start());
+    stream.write_all(b"echo\nhello").unwrap();
+    assert!(stream.read(&mut [0; 1]).is_err(), "a reset");
+    forwarding.client.node.log_line(why);
+}
+
 /// V2Ray 4 does not send `Sec-WebSocket-Protocol` back, and browsers refuse that.
 #[test]
 fn server_that_does_not_echo_the_early_data_header_is_named_in_the_log() {
@@ -56,13 +64,10 @@ fn server_that_does_not_echo_the_early_data_header_is_named_in_the_log() {
     let forwarding = Forwarding::start(&link, server.port);
     let browser = Chromium::start();
     let tab = forwarding.tab(&browser);
-    let mut stream = forwarding.connect(&Origin::start());
-    stream.write_all(b"echo\nhello").unwrap();
-    assert!(stream.read(&mut [0; 1]).is_err(), "a reset");
-    forwarding
-        .client
-        .node
-        .log_line(&["did not connect to ws://127.0.0.1", "whether the server sends Sec-WebSocket"]);
+    check_refused(
+        &forwarding,
+        &["did not connect to ws://127.0.0.1", "whether the server sends Sec-WebSocket"],
+    );
     assert!(tab.eval("seen.problem").as_str().unwrap().contains("127.0.0.1"));
 }
 
@@ -111,11 +116,5 @@ fn browser_that_uses_us_as_its_proxy_makes_no_loop() {
     let browser =
         Chromium::start_with(&[&format!("--proxy-server=socks5://127.0.0.1:{}", forwarding.client.socks)]);
     let _tab = forwarding.tab(&browser);
-    let mut stream = forwarding.connect(&Origin::start());
-    stream.write_all(b"echo\nhello").unwrap();
-    assert!(stream.read(&mut [0; 1]).is_err(), "a reset");
-    forwarding
-        .client
-        .node
-        .log_line(&["the browser sends its connection to ws://server.example.test", "proxy"]);
+    check_refused(&forwarding, &["the browser sends its connection to ws://server.example.test", "proxy"]);
 }
