@@ -303,6 +303,6 @@ fn separate_tunnels_answer_beside_bulk_on_a_slow_link() {
 #[test]
 fn shared_tunnel_answers_beside_bulk_on_a_slow_link() {
     let [half, most] = beside_bulk(true);
-    // Without the limit on what waits in the kernel it takes three seconds and more.
-    assert!(half < Duration::from_millis(1500) && most < Duration::from_millis(2500), "{half:?} {most:?}");
+    // Without the limit on what waits in the kernel it takes three seconds and more; without overtaking, twice as long.
+    assert!(half < Duration::from_millis(600) && most < Duration::from_millis(1200), "{half:?} {most:?}");
 }

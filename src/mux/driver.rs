@@ -14,7 +14,8 @@ use wsray_vmess::{FrameReader, MuxEnd, MuxEvent, MuxHead, MuxId, MuxKind, Networ
 
 use super::{
     CLIENT_IDLE, MAX_SESSIONS, SERVER_IDLE, STALL_LIMIT,
-    hub::{Hub, MuxSession, Outgoing, Packet, Serial},
+    hub::{Hub, MuxSession, Packet, Serial},
+    queue::Outgoing,
     stream::{Addressing, HALF_OPEN, MuxStream},
 };
 use crate::stream::{Batch, BoxEndpoint, Cut, Layout, Pool, Read};
@@ -177,10 +178,10 @@ impl Driver {
         let mut state = self.hub.lock();
         let mut heads = match state.next_outgoing()? {
             Outgoing::Frames(_, batch) => return Some(batch),
-            Outgoing::Head(head) => head,
+            Outgoing::Head(_, head) => head,
         };
         while heads.len() < HEADS_TOGETHER && state.next_is_head() {
-            if let Some(Outgoing::Head(head)) = state.next_outgoing() {
+            if let Some(Outgoing::Head(_, head)) = state.next_outgoing() {
                 heads.extend_from_slice(&head);
             }
         }

@@ -8,7 +8,10 @@ use std::{
 
 use wsray_vmess::{MuxEnd, MuxHead, MuxId, MuxKind, Network, Target};
 
-use super::{CONNECTION_BUFFER, SEND_BUFFER, SESSION_BUFFER};
+use super::{
+    CONNECTION_BUFFER, SEND_BUFFER, SESSION_BUFFER,
+    queue::{Outgoing, Queue},
+};
 use crate::stream::Batch;
 
 /// A flow's own number: ids are used again, this is not.
@@ -35,9 +38,7 @@ pub(super) struct State {
     /// By the id on the wire: those whose frames are still understood.
     pub(super) sessions: HashMap<MuxId, MuxSession>,
     /// What waits to be sent.
-    outgoing: VecDeque<Outgoing>,
-    /// How many bytes of payload that is.
-    outgoing_bytes: usize,
+    outgoing: Queue,
     /// How many bytes all flows hold unread.
     buffered: usize,
     /// The driver, to be woken when there is something to send or room to read.
@@ -85,14 +86,6 @@ enum Incoming {
 
 /// A packet, and whom it names (XUDP).
 pub(super) type Packet = (Option<Target>, Vec<u8>);
-
-/// What waits to be sent.
-pub(super) enum Outgoing {
-    /// Frames of a flow.
-    Frames(Serial, Batch),
-    /// A frame without data.
-    Head(Vec<u8>),
-}
 
 /// At most so many answers to frames of unknown sessions wait to be sent.
 const MAX_ANSWERS: usize = 1024;
@@ -152,24 +145,10 @@ impl State {
             if let Some(flow) = self.flows.get_mut(&serial) {
                 flow.said_end = true;
             }
-            self.unqueue(serial);
+            self.outgoing.forget(serial);
             self.cut(serial);
         }
         self.sessions.remove(&id);
-    }
-
-    fn unqueue(&mut self, serial: Serial) {
-        let State { outgoing, outgoing_bytes, .. } = self;
-        outgoing.retain(|next| match next {
-            Outgoing::Frames(of, batch) if *of == serial => {
-                *outgoing_bytes -= batch.len();
-                false
-            }
-            _ => true,
-        });
-        if let Some(flow) = self.flows.get_mut(&serial) {
-            flow.queued = 0;
-        }
     }
 
     /// Takes a flow out of its session on the wire.
@@ -195,37 +174,36 @@ impl State {
             return;
         }
         let id = flow.id;
-        self.send_head(&MuxHead { id, kind: MuxKind::End(end), data: None });
+        self.send_head(Some(serial), &MuxHead { id, kind: MuxKind::End(end), data: None });
     }
 
     /// Answers a frame of a session that is not there.
     pub(super) fn answer_unknown(&mut self, id: MuxId, end: MuxEnd) {
         if self.outgoing.len() < MAX_ANSWERS {
-            self.send_head(&MuxHead { id, kind: MuxKind::End(end), data: None });
+            self.send_head(None, &MuxHead { id, kind: MuxKind::End(end), data: None });
         }
     }
 
-    pub(super) fn send_head(&mut self, head: &MuxHead) {
+    /// A frame without data, of a flow or of none.
+    pub(super) fn send_head(&mut self, serial: Option<Serial>, head: &MuxHead) {
         let mut bytes = Vec::new();
         head.encode(&mut bytes);
-        self.outgoing.push_back(Outgoing::Head(bytes));
+        self.outgoing.push(Outgoing::Head(serial, bytes));
         self.wake_driver();
     }
 
     pub(super) fn send(&mut self, serial: Serial, batch: Batch) {
         let Some(flow) = self.flows.get_mut(&serial) else { return };
         flow.queued += 1;
-        self.outgoing_bytes += batch.len();
-        self.outgoing.push_back(Outgoing::Frames(serial, batch));
+        self.outgoing.push(Outgoing::Frames(serial, batch));
         self.wake_driver();
     }
 
     /// What is sent next. Whoever waited for room is told.
     pub(super) fn next_outgoing(&mut self) -> Option<Outgoing> {
-        let next = self.outgoing.pop_front()?;
-        if let Outgoing::Frames(serial, batch) = &next {
-            let was_full = self.is_full();
-            self.outgoing_bytes -= batch.len();
+        let was_full = self.is_full();
+        let next = self.outgoing.pop()?;
+        if let Outgoing::Frames(serial, _) = &next {
             if let Some(flow) = self.flows.get_mut(serial) {
                 flow.queued -= 1;
                 flow.wake();
@@ -239,11 +217,11 @@ impl State {
 
     /// Whether a head follows that may go along with the one before.
     pub(super) fn next_is_head(&self) -> bool {
-        matches!(self.outgoing.front(), Some(Outgoing::Head(_)))
+        self.outgoing.head_is_next()
     }
 
     fn is_full(&self) -> bool {
-        self.outgoing_bytes >= SEND_BUFFER
+        self.outgoing.bytes() >= SEND_BUFFER
     }
 
     /// Whether the flow may be given more to send; else `cx` is woken when it may.
@@ -334,7 +312,7 @@ impl State {
     /// The connection is gone, and everybody with it.
     pub(super) fn end(&mut self) {
         self.over = true;
-        self.outgoing.clear();
+        self.outgoing = Queue::default();
         self.flows.values_mut().for_each(Flow::wake);
     }
 

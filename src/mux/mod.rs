@@ -7,12 +7,13 @@
 //!   [`CONNECTION_BUFFER`] a connection. Beyond that nothing is read for anybody, and the sender feels it.
 //! - A session that then takes nothing for [`STALL_LIMIT`] while others share its connection is cut, so that they
 //!   go on. Packets are dropped instead.
-//! - What is sent waits in the order in which it came, in pieces of at most [`MAX_DATA`], and no session reads its
-//!   source for more while [`SEND_BUFFER`] is full: bulk cannot get far ahead of the others.
+//! - No session reads its source for more while a batch of its own waits to be sent, or [`SEND_BUFFER`] is full, and little
+//!   goes ahead of bulk (`queue.rs`): bulk keeps the others waiting for a batch, not for all of its own.
 
 mod client;
 mod driver;
 mod hub;
+mod queue;
 mod stream;
 
 pub use client::{Client, Connection, Making, Place, Sharing, Waiting, Wanted};

@@ -98,7 +98,7 @@ impl MuxStream {
     /// Opens the session at the peer, if it is not open yet, without anything to say.
     pub fn open_silently(&mut self) {
         if let Some(opening) = self.opening.take() {
-            self.hub.lock().send_head(&opening);
+            self.hub.lock().send_head(Some(self.serial), &opening);
         }
     }
 
