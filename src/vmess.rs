@@ -15,8 +15,8 @@ use std::{
 use rand::Rng;
 use tokio::time::Instant;
 use wsray_vmess::{
-    ChunkOpener, ChunkSealer, Command, CryptoError, Direction, Options, Progress, RESPONSE_LEN, Request,
-    ResponseError, Secrets, Step, open_response, seal_response,
+    ChunkOpener, ChunkSealer, Command, CryptoError, Direction, Options, PASSES_ENDS_ON, Progress,
+    RESPONSE_LEN, Request, ResponseError, Secrets, Step, open_response, seal_response,
 };
 
 use crate::{
@@ -43,8 +43,8 @@ pub struct VmessStream {
 /// What differs between the two ends.
 enum Side {
     Client {
-        /// The response's header has not come yet; it must be opened with these.
-        awaiting_response: Option<Box<Secrets>>,
+        /// The response's header has not come yet.
+        awaiting_response: Option<Box<Awaited>>,
         end_mark: EndMark,
         server: Arc<ServerHabits>,
     },
@@ -52,6 +52,14 @@ enum Side {
         /// The response's header, which goes out with the first payload.
         response: Option<[u8; RESPONSE_LEN]>,
     },
+}
+
+/// What a response's header has to fit.
+struct Awaited {
+    /// It must be opened with these.
+    secrets: Secrets,
+    /// It answers a request for Mux.Cool.
+    is_mux: bool,
 }
 
 /// Whether a client marks the end of its request.
@@ -70,6 +78,23 @@ pub struct ServerHabits {
     sends_end_marks: AtomicBool,
     /// It repeats the options of the request in its response, as only sing-box does.
     echoes_options: AtomicBool,
+    /// It says that it passes on the ends of sessions that share a connection, as only wsray does.
+    passes_ends_on: AtomicBool,
+    /// It has answered a request for Mux.Cool.
+    has_answered_mux: AtomicBool,
+}
+
+/// What server answers a request for Mux.Cool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MuxServer {
+    /// None has answered yet.
+    Unknown,
+    /// wsray.
+    Wsray,
+    /// sing-box.
+    SingBox,
+    /// V2Ray, Xray or another one.
+    Other,
 }
 
 impl ServerHabits {
@@ -77,6 +102,29 @@ impl ServerHabits {
     /// several threads at a time without a lock (SagerNet/sing-vmess `mux.go`, `chunk_aead.go`).
     pub fn mixes_up_sessions(&self) -> bool {
         self.echoes_options.load(Ordering::Relaxed)
+    }
+
+    /// What server it is.
+    pub fn mux_server(&self) -> MuxServer {
+        if self.passes_ends_on.load(Ordering::Relaxed) {
+            MuxServer::Wsray
+        } else if self.echoes_options.load(Ordering::Relaxed) {
+            MuxServer::SingBox
+        } else if self.has_answered_mux.load(Ordering::Relaxed) {
+            MuxServer::Other
+        } else {
+            MuxServer::Unknown
+        }
+    }
+
+    fn learn(&self, options: u8, is_mux: bool) {
+        let learnt = match options {
+            PASSES_ENDS_ON => &self.passes_ends_on,
+            0 if is_mux => &self.has_answered_mux,
+            0 => return,
+            _ => &self.echoes_options,
+        };
+        learnt.store(true, Ordering::Relaxed);
     }
 }
 
@@ -144,7 +192,8 @@ impl VmessStream {
         end_mark: EndMark,
         server: Arc<ServerHabits>,
     ) -> Result<Self, CryptoError> {
-        let awaiting_response = Some(Box::new(request.secrets.clone()));
+        let is_mux = request.command == Command::Mux;
+        let awaiting_response = Some(Box::new(Awaited { secrets: request.secrets.clone(), is_mux }));
         Self::new(channel, request, sealer, Side::Client { awaiting_response, end_mark, server })
     }
 
@@ -153,7 +202,8 @@ impl VmessStream {
     /// # Errors
     /// When the crypto library fails.
     pub fn server(channel: Channel, request: &Request) -> Result<Self, CryptoError> {
-        let response = Some(seal_response(&request.secrets)?);
+        let options = if request.command == Command::Mux { PASSES_ENDS_ON } else { 0 };
+        let response = Some(seal_response(&request.secrets, options)?);
         let sealer = ChunkSealer::new(request, Direction::Response)?;
         Self::new(channel, request, sealer, Side::Server { response })
     }
@@ -228,13 +278,11 @@ impl VmessStream {
     /// How many bytes of `input` the response's header took; `None` when more are needed.
     fn open_response(&mut self, input: &[u8]) -> Result<Option<usize>, Cut> {
         let Side::Client { awaiting_response, server, .. } = &mut self.side else { return Ok(Some(0)) };
-        let Some(secrets) = awaiting_response else { return Ok(Some(0)) };
-        match open_response(input, secrets) {
+        let Some(awaited) = awaiting_response else { return Ok(Some(0)) };
+        match open_response(input, &awaited.secrets) {
             Ok(Step::NeedMore) => Ok(None),
             Ok(Step::Done { used, value }) => {
-                if value.options != 0 {
-                    server.echoes_options.store(true, Ordering::Relaxed);
-                }
+                server.learn(value.options, awaited.is_mux);
                 *awaiting_response = None;
                 Ok(Some(used))
             }

@@ -102,10 +102,39 @@ mod deaf_origin {
 }
 
 mod half_close {
-    use super::{Shared, a_half_closed_session_gets_its_answer};
+    use super::{Shared, a_half_closed_session_gets_its_answer, an_answer_comes_behind_half_a_close};
 
-    // With V2Ray on either side no answer came: it does not pass half a close on.
-    pairs!(wsray_to_wsray: Wsray => Wsray, #[cfg(test)], [a_half_closed_session_gets_its_answer]);
+    // V2Ray passes no half of a close on, so that its targets are never told.
+    pairs!(
+        wsray_to_wsray: Wsray => Wsray, #[cfg(test)],
+        [a_half_closed_session_gets_its_answer, an_answer_comes_behind_half_a_close]);
+    // Its clients listen no more.
+    pairs!(wsray_to_v2ray_4_34: Wsray => V2Ray434, #[cfg(test)], [an_answer_comes_behind_half_a_close]);
+    pairs!(wsray_to_v2ray_4_45: Wsray => V2Ray445, #[cfg(test)], [an_answer_comes_behind_half_a_close]);
+    pairs!(wsray_to_sing_box: Wsray => SingBox, #[cfg(test)], [an_answer_comes_behind_half_a_close]);
+    pairs!(
+        wsray_to_v2ray_5: Wsray => V2Ray5, #[cfg(feature = "local-peers")],
+        [an_answer_comes_behind_half_a_close]);
+    pairs!(
+        wsray_to_xray: Wsray => Xray, #[cfg(feature = "local-peers")], [an_answer_comes_behind_half_a_close]);
+}
+
+mod abandoned {
+    use super::{Shared, a_download_that_nobody_wants_ends};
+
+    // Between V2Ray and V2Ray it goes on.
+    pairs!(v2ray_4_34_to_wsray: V2Ray434 => Wsray, #[cfg(test)], [a_download_that_nobody_wants_ends]);
+    pairs!(v2ray_4_45_to_wsray: V2Ray445 => Wsray, #[cfg(test)], [a_download_that_nobody_wants_ends]);
+    pairs!(wsray_to_wsray: Wsray => Wsray, #[cfg(test)], [a_download_that_nobody_wants_ends]);
+    pairs!(wsray_to_v2ray_4_34: Wsray => V2Ray434, #[cfg(test)], [a_download_that_nobody_wants_ends]);
+    pairs!(wsray_to_v2ray_4_45: Wsray => V2Ray445, #[cfg(test)], [a_download_that_nobody_wants_ends]);
+    pairs!(wsray_to_sing_box: Wsray => SingBox, #[cfg(test)], [a_download_that_nobody_wants_ends]);
+    pairs!(
+        wsray_to_v2ray_5: Wsray => V2Ray5, #[cfg(feature = "local-peers")], [a_download_that_nobody_wants_ends]);
+    pairs!(
+        v2ray_5_to_wsray: V2Ray5 => Wsray, #[cfg(feature = "local-peers")], [a_download_that_nobody_wants_ends]);
+    pairs!(wsray_to_xray: Wsray => Xray, #[cfg(feature = "local-peers")], [a_download_that_nobody_wants_ends]);
+    pairs!(xray_to_wsray: Xray => Wsray, #[cfg(feature = "local-peers")], [a_download_that_nobody_wants_ends]);
 }
 
 /// A client with mux, and a wiretap before the server.
@@ -224,6 +253,36 @@ fn a_half_closed_session_gets_its_answer(shared: &Shared) {
     assert_eq!(answer.len(), 64 + 100_000);
 }
 
+/// V2Ray as a server gives up an answer that is silent for a second, and Xray every one, once they hear of an end.
+fn an_answer_comes_behind_half_a_close(shared: &Shared) {
+    let origin = Origin::start();
+    // The first answer tells what server it is.
+    apps::check_echo(&shared.connect(&origin)).unwrap();
+    // sing-box passes the end on, which it gets after a second, but none back.
+    let waits: &[u32] = if shared.shares { &[50, 2500] } else { &[50] };
+    for wait in waits {
+        let mut stream = shared.connect(&origin);
+        stream.write_all(format!("later {wait} 100000 3\n").as_bytes()).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        assert!(answer == pattern(100_000, 3), "after {wait} ms {} bytes", answer.len());
+    }
+}
+
+fn a_download_that_nobody_wants_ends(shared: &Shared) {
+    let origin = Watched::start(Watched::write_all);
+    let mut stream = apps::socks5(shared.client.socks, origin.address.into(), None).unwrap();
+    stream.write_all(b"go").unwrap();
+    stream.read_exact(&mut vec![0; 1 << 20]).unwrap();
+    assert_eq!(origin.open(), 1);
+    drop(stream);
+    let ended = within(Duration::from_secs(8), || (origin.open() == 0).then_some(()));
+    assert!(ended.is_some(), "the origin still sends");
+    let kept = Origin::start();
+    apps::check_echo(&shared.connect(&kept)).unwrap();
+}
+
 fn a_session_that_is_cut_leaves_the_others(shared: &Shared) {
     let origin = Origin::start();
     let kept = shared.connect(&origin);
@@ -330,6 +389,12 @@ impl Watched {
 
     fn read_all(mut stream: std::net::TcpStream) {
         drop(std::io::copy(&mut stream, &mut std::io::sink()));
+    }
+
+    fn write_all(mut stream: std::net::TcpStream) {
+        while stream.write_all(&[0; 16 * 1024]).is_ok() {
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 
     fn wait(stream: std::net::TcpStream) {

@@ -25,12 +25,12 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new("response_seal", 0, || {
             let request = request(Security::Aes128Gcm, target());
             Box::new(move || {
-                black_box(done(seal_response(black_box(&request.secrets))));
+                black_box(done(seal_response(black_box(&request.secrets), 0)));
             })
         }),
         Case::new("response_open", 0, || {
             let request = request(Security::Aes128Gcm, target());
-            let wire = done(seal_response(&request.secrets));
+            let wire = done(seal_response(&request.secrets, 0));
             Box::new(move || {
                 black_box(done(open_response(black_box(&wire), &request.secrets)));
             })

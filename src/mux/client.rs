@@ -62,6 +62,20 @@ pub enum Sharing {
     OneAtATime,
 }
 
+/// What a server makes of it that we send nothing more in a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ends {
+    /// It has not shown yet.
+    Unknown,
+    /// It tells the target, and its answer comes, however long that takes.
+    PassedOn,
+    /// The same, but it does not tell us when the answer is complete: sing-box.
+    PassedOnSilently,
+    /// It gives the answer up: Xray at once, V2Ray when it has been silent for a second. Neither tells the target
+    /// (v2fly/v2ray-core `common/mux/server.go`, XTLS/Xray-core `common/mux/session.go`).
+    GivenUp,
+}
+
 /// How a session gets its place.
 pub enum Place {
     /// On a connection with room for it; nothing is sent yet.
@@ -167,9 +181,14 @@ impl Waiting {
 }
 
 impl Connection {
-    /// A driver for `below`, to be run, and what opens sessions there.
-    pub fn new(below: BoxEndpoint, pool: Arc<Pool>) -> (Driver, Self) {
-        let hub = Hub::new();
+    /// A driver for `below`, to be run, and what opens sessions there. `ends` says what the server makes of ends, as far
+    /// as that is known by then.
+    pub fn new(
+        below: BoxEndpoint,
+        pool: Arc<Pool>,
+        ends: impl Fn() -> Ends + Send + Sync + 'static,
+    ) -> (Driver, Self) {
+        let hub = Hub::new(ends);
         let connection = Self { hub: Arc::clone(&hub), layout: below.layout(), pool: Arc::clone(&pool) };
         (Driver::new(below, pool, hub, Role::Client), connection)
     }

@@ -13,7 +13,7 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 use wsray_vmess::{FrameReader, MuxEnd, MuxEvent, MuxHead, MuxId, MuxKind, Network, Step, Target};
 
 use super::{
-    CLIENT_IDLE, MAX_SESSIONS, SERVER_IDLE, STALL_LIMIT,
+    CLIENT_IDLE, Ends, MAX_SESSIONS, SERVER_IDLE, STALL_LIMIT,
     hub::{Hub, MuxSession, Packet, Serial},
     queue::Outgoing,
     stream::{Addressing, HALF_OPEN, MuxStream},
@@ -101,7 +101,7 @@ const HEADS_TOGETHER: usize = 4096;
 impl Driver {
     /// Serves the sessions in `below`, each of which is given to `open`.
     pub fn server(below: BoxEndpoint, pool: Arc<Pool>, open: impl FnMut(Opened) + Send + 'static) -> Self {
-        Self::new(below, pool, Hub::new(), Role::Server(Box::new(open)))
+        Self::new(below, pool, Hub::new(|| Ends::PassedOn), Role::Server(Box::new(open)))
     }
 
     pub(super) fn new(below: BoxEndpoint, pool: Arc<Pool>, hub: Arc<Hub>, role: Role) -> Self {

@@ -9,7 +9,7 @@ use std::{
 use wsray_vmess::{MuxEnd, MuxHead, MuxId, MuxKind, Network, Target};
 
 use super::{
-    CONNECTION_BUFFER, SEND_BUFFER, SESSION_BUFFER,
+    CONNECTION_BUFFER, Ends, SEND_BUFFER, SESSION_BUFFER,
     queue::{Outgoing, Queue},
 };
 use crate::stream::Batch;
@@ -18,16 +18,23 @@ use crate::stream::Batch;
 pub(super) type Serial = u64;
 
 /// The shared state behind its lock, which is never held while anything waits.
-#[derive(Default)]
-pub(super) struct Hub(Mutex<State>);
+pub(super) struct Hub {
+    state: Mutex<State>,
+    ends: Box<dyn Fn() -> Ends + Send + Sync>,
+}
 
 impl Hub {
-    pub(super) fn new() -> Arc<Self> {
-        Arc::default()
+    pub(super) fn new(ends: impl Fn() -> Ends + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self { state: Mutex::default(), ends: Box::new(ends) })
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the peer makes of ends.
+    pub(super) fn ends(&self) -> Ends {
+        (self.ends)()
     }
 }
 
@@ -71,11 +78,22 @@ pub(super) struct Flow {
     pub(super) ended: Option<MuxEnd>,
     /// The peer knows that we send nothing more.
     said_end: bool,
-    /// We gave it up: nothing is told to the peer any more, and its owner sees a cut.
-    broken: bool,
+    /// The peer wants nothing of what we send.
+    refused: bool,
+    interest: Interest,
     /// How many batches wait to be sent.
     queued: usize,
     waker: Option<Waker>,
+}
+
+/// Which directions of a flow we still care about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Interest {
+    Both,
+    /// What the peer sends is thrown away.
+    SendOnly,
+    /// We gave it up: nothing is told to the peer any more, and its owner sees a cut.
+    None,
 }
 
 /// What the peer sent and nobody has read.
@@ -106,7 +124,8 @@ impl State {
             taken: 0,
             ended: None,
             said_end: false,
-            broken: false,
+            refused: false,
+            interest: Interest::Both,
             queued: 0,
             waker: None,
         };
@@ -117,10 +136,26 @@ impl State {
 
     /// The peer's frames of `id` mean nothing any more; its flow ends so.
     pub(super) fn end_session(&mut self, id: MuxId, end: MuxEnd) {
-        let Some(session) = self.sessions.remove(&id) else { return };
+        let Some(session) = self.sessions.remove(&id) else { return self.refuse(id) };
         if let Some(flow) = self.flows.get_mut(&session.serial) {
             flow.ended = flow.ended.or(Some(end));
             flow.wake();
+        }
+    }
+
+    /// The peer says again that `id` has ended, as V2Ray, Xray and wsray answer data that they do not want. What it sent
+    /// before is still delivered.
+    fn refuse(&mut self, id: MuxId) {
+        let ended = |flow: &Flow| flow.id == id && flow.ended.is_some() && !flow.refused;
+        let refused: Vec<_> =
+            self.flows.iter().filter(|(_, flow)| ended(flow)).map(|(serial, _)| *serial).collect();
+        for serial in refused {
+            self.outgoing.forget(serial);
+            if let Some(flow) = self.flows.get_mut(&serial) {
+                flow.queued = 0;
+                flow.refused = true;
+                flow.wake();
+            }
         }
     }
 
@@ -131,7 +166,7 @@ impl State {
         let id = flow.id;
         self.buffered -= std::mem::take(&mut flow.buffered);
         flow.incoming.clear();
-        flow.broken = true;
+        flow.interest = Interest::None;
         flow.wake();
         self.forget(id, serial);
     }
@@ -158,8 +193,25 @@ impl State {
         }
     }
 
+    /// Whatever the peer still sends is thrown away.
+    pub(super) fn want_nothing(&mut self, serial: Serial) {
+        let Some(flow) = self.flows.get_mut(&serial) else { return };
+        self.buffered -= std::mem::take(&mut flow.buffered);
+        flow.incoming.clear();
+        flow.interest = Interest::SendOnly;
+        self.wake_driver();
+    }
+
     /// The flow's owner is gone.
     pub(super) fn remove(&mut self, serial: Serial) {
+        if let Some(flow) = self.flows.get_mut(&serial)
+            && matches!(flow.incoming, Incoming::Stream(_))
+            && flow.ended.is_none()
+            && flow.interest != Interest::None
+        {
+            // A second time, for a peer that has passed our end on and would go on sending for nobody.
+            flow.said_end = false;
+        }
         self.say_end(serial, MuxEnd::Cut);
         let Some(flow) = self.flows.remove(&serial) else { return };
         self.buffered -= flow.buffered;
@@ -235,7 +287,9 @@ impl State {
     /// Bytes of a stream for a flow.
     pub(super) fn deliver(&mut self, serial: Serial, data: &[u8]) {
         let Some(flow) = self.flows.get_mut(&serial) else { return };
-        if let (Incoming::Stream(stream), None, false) = (&mut flow.incoming, flow.ended, flow.broken) {
+        if let (Incoming::Stream(stream), None, Interest::Both) =
+            (&mut flow.incoming, flow.ended, flow.interest)
+        {
             stream.extend(data);
             flow.buffered += data.len();
             self.buffered += data.len();
@@ -247,7 +301,8 @@ impl State {
     pub(super) fn deliver_packet(&mut self, serial: Serial, (peer, packet): Packet) {
         let room = self.buffered < CONNECTION_BUFFER;
         let Some(flow) = self.flows.get_mut(&serial) else { return };
-        if let (Incoming::Packets(packets), None, false) = (&mut flow.incoming, flow.ended, flow.broken)
+        if let (Incoming::Packets(packets), None, Interest::Both) =
+            (&mut flow.incoming, flow.ended, flow.interest)
             && room
             && flow.buffered < SESSION_BUFFER
             && !packet.is_empty()
@@ -328,15 +383,24 @@ impl State {
 }
 
 impl Flow {
+    fn is_broken(&self) -> bool {
+        self.interest == Interest::None
+    }
+
     /// Whether the session was cut while it still had something to say. A peer that cuts what we have ended takes
     /// nothing back that was sent before, and V2Ray does so.
     pub(super) fn is_cut(&self) -> bool {
-        self.broken || self.ended == Some(MuxEnd::Cut) && !self.said_end
+        self.is_broken() || self.ended == Some(MuxEnd::Cut) && !self.said_end
     }
 
     /// Whether the peer listens no more.
     pub(super) fn is_gone(&self) -> bool {
-        self.broken || self.ended == Some(MuxEnd::Cut)
+        self.is_broken() || self.refused || self.ended == Some(MuxEnd::Cut)
+    }
+
+    /// Whether what we send now is lost.
+    pub(super) fn takes_nothing(&self) -> bool {
+        self.refused || self.is_cut()
     }
 
     /// Remembers whom to wake.

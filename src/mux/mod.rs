@@ -9,6 +9,9 @@
 //!   go on. Packets are dropped instead.
 //! - No session reads its source for more while a batch of its own waits to be sent, or [`SEND_BUFFER`] is full, and little
 //!   goes ahead of bulk (`queue.rs`): bulk keeps the others waiting for a batch, not for all of its own.
+//!
+//! Most servers take the end of what we send for the end of the session: it is held back until the answer is there (see
+//! [`Ends`]). Who sends an end twice wants nothing more of the session.
 
 mod client;
 mod driver;
@@ -16,7 +19,7 @@ mod hub;
 mod queue;
 mod stream;
 
-pub use client::{Client, Connection, Making, Place, Sharing, Waiting, Wanted};
+pub use client::{Client, Connection, Ends, Making, Place, Sharing, Waiting, Wanted};
 pub use driver::{Driver, MuxEnding, Opened};
 pub use stream::MuxStream;
 
@@ -39,6 +42,13 @@ pub const STALL_LIMIT: Duration = Duration::from_secs(10);
 
 /// The most bytes of data in a frame of a stream, as V2Ray sends (v2fly/v2ray-core `common/mux/writer.go`).
 pub const MAX_DATA: usize = 8 * 1024;
+
+/// How long the answer of a server that may pass our end on has to be silent before it is told of it.
+pub const HELD_BACK: Duration = Duration::from_secs(1);
+
+/// What was sent so long ago has reached the target, if it ever will: a session whose answer nobody wants any more may be
+/// cut then.
+pub const ARRIVED: Duration = Duration::from_secs(1);
 
 /// How long a client keeps a connection without sessions (v2fly/v2ray-core `common/mux/client.go`).
 pub const CLIENT_IDLE: Duration = Duration::from_secs(16);

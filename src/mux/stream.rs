@@ -1,15 +1,18 @@
 //! A session on a shared connection, as one side of a session of ours.
 
 use std::{
+    future::Future as _,
+    pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
+use tokio::time::{Instant, Sleep, sleep};
 use wsray_vmess::{MuxEnd, MuxHead, MuxId, MuxKind, Network, Target};
 
 use super::{
-    MAX_DATA,
+    ARRIVED, Ends, HELD_BACK, MAX_DATA,
     hub::{Flow, Hub, Serial},
 };
 use crate::stream::{Batch, Cut, Endpoint, LARGE_BYTES, Layout, Pool, Read};
@@ -29,6 +32,10 @@ pub struct MuxStream {
     head: Vec<u8>,
     addressing: Addressing,
     half_open: Option<Duration>,
+    /// We have ended and the peer was not told: when its answer has been silent for long.
+    held: Option<Pin<Box<Sleep>>>,
+    /// When something was last sent.
+    sent: Instant,
 }
 
 /// Whether each packet names its peer.
@@ -80,6 +87,8 @@ impl MuxStream {
             head: keep_head(id, None),
             addressing,
             half_open: None,
+            held: None,
+            sent: Instant::now(),
         }
     }
 
@@ -100,6 +109,23 @@ impl MuxStream {
         if let Some(opening) = self.opening.take() {
             self.hub.lock().send_head(Some(self.serial), &opening);
         }
+    }
+
+    /// Tells the peer of our end when its answer has been silent for long, unless it would give the answer up.
+    fn poll_held(&mut self, cx: &mut Context<'_>) {
+        let Some(held) = &mut self.held else { return };
+        if held.as_mut().poll(cx).is_ready() && self.hub.ends() != Ends::GivenUp {
+            self.held = None;
+            self.hub.lock().say_end(self.serial, MuxEnd::Complete);
+        }
+    }
+
+    /// The peer is still answering, and would go on if it got an ordinary end.
+    fn has_to_be_cut(&self) -> bool {
+        let is_answering = |flow: &Flow| flow.ended.is_none() && !flow.is_gone();
+        self.network == Network::Tcp
+            && self.hub.ends() != Ends::PassedOn
+            && self.hub.lock().flows.get(&self.serial).is_some_and(is_answering)
     }
 
     /// The head of a first frame with data, their length to be filled in.
@@ -186,11 +212,14 @@ impl Endpoint for MuxStream {
             let Some(flow) = state.flows.get_mut(&self.serial) else { return Poll::Ready(Err(GONE)) };
             if !is_over && flow.buffered == 0 {
                 flow.wait(cx);
-                return match flow.ended {
-                    _ if flow.is_cut() => Poll::Ready(Err(CUT)),
-                    None => Poll::Pending,
-                    Some(_) => Poll::Ready(Ok(Read::End)),
-                };
+                match flow.ended {
+                    _ if flow.is_cut() => return Poll::Ready(Err(CUT)),
+                    Some(_) => return Poll::Ready(Ok(Read::End)),
+                    None => {}
+                }
+                drop(state);
+                self.poll_held(cx);
+                return Poll::Pending;
             }
             is_over
         };
@@ -201,6 +230,9 @@ impl Endpoint for MuxStream {
             Network::Tcp => self.take_stream(layout),
             Network::Udp => self.take_packets(layout),
         };
+        if let Some(held) = &mut self.held {
+            held.as_mut().reset(Instant::now() + HELD_BACK);
+        }
         if let Some(batch) = batch {
             return Poll::Ready(Ok(Read::Data(batch)));
         }
@@ -226,6 +258,7 @@ impl Endpoint for MuxStream {
             bytes[range.start - 2..range.start].copy_from_slice(&length);
             range.start = start;
         }
+        self.sent = Instant::now();
         self.hub.lock().send(self.serial, batch);
         Ok(())
     }
@@ -235,18 +268,25 @@ impl Endpoint for MuxStream {
         if state.is_over() {
             return Poll::Ready(Err(GONE));
         }
-        if state.flows.get(&self.serial).is_none_or(Flow::is_cut) {
+        if state.flows.get(&self.serial).is_none_or(Flow::takes_nothing) {
             return Poll::Ready(Err(CUT));
         }
         if state.may_send(self.serial, cx) { Poll::Ready(Ok(())) } else { Poll::Pending }
     }
 
     fn finish(&mut self) {
-        self.hub.lock().say_end(self.serial, MuxEnd::Complete);
+        if self.network == Network::Tcp && self.hub.ends() != Ends::PassedOn {
+            self.held.get_or_insert_with(|| Box::pin(sleep(HELD_BACK)));
+        } else {
+            self.hub.lock().say_end(self.serial, MuxEnd::Complete);
+        }
     }
 
     fn half_open_limit(&self) -> Option<Duration> {
-        self.half_open
+        match self.hub.ends() {
+            Ends::PassedOnSilently | Ends::GivenUp if self.network == Network::Tcp => Some(HALF_OPEN),
+            _ => self.half_open,
+        }
     }
 
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -261,9 +301,25 @@ impl Endpoint for MuxStream {
         }
     }
 
-    /// All that was given is with the connection, which outlives this session.
-    fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<()> {
-        self.finish();
+    /// All that was given is with the connection, which outlives this session. A peer that has to be cut is given the time
+    /// to pass it on.
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.has_to_be_cut() {
+            self.hub.lock().say_end(self.serial, MuxEnd::Complete);
+            return Poll::Ready(());
+        }
+        let left = ARRIVED.saturating_sub(self.sent.elapsed());
+        if !left.is_zero() {
+            let mut state = self.hub.lock();
+            state.want_nothing(self.serial);
+            if let Some(flow) = state.flows.get_mut(&self.serial) {
+                flow.wait(cx);
+            }
+            drop(state);
+            let wait = self.held.insert(Box::pin(sleep(left)));
+            ready!(wait.as_mut().poll(cx));
+        }
+        self.hub.lock().say_end(self.serial, MuxEnd::Cut);
         Poll::Ready(())
     }
 

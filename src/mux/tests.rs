@@ -343,6 +343,98 @@ async fn a_slow_session_is_not_a_stalled_one() {
     assert_eq!(got, 600_000);
 }
 
+/// A client's end of a connection to a server that makes this of ends, with one session.
+async fn client_of(ends: Ends) -> (Arc<Mutex<Wire>>, MuxStream, Arc<Pool>) {
+    let (wire, pool) = (Arc::<Mutex<Wire>>::default(), Pool::new());
+    let below: BoxEndpoint = Box::new(Below(Arc::clone(&wire), Arc::clone(&pool)));
+    let (driver, connection) = Connection::new(below, Arc::clone(&pool), move || ends);
+    tokio::spawn(driver.run());
+    let client = Client::new(8);
+    let target = "127.0.0.1:80".parse::<std::net::SocketAddr>().unwrap().into();
+    let wanted = Wanted { network: Network::Tcp, target, global_id: None };
+    let Place::Make(making) = client.place(&wanted, Sharing::Allowed) else { panic!("nothing is made yet") };
+    let mut stream = client.made(&making, connection, &wanted).unwrap();
+    stream.open_silently();
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(std::mem::take(&mut wire.lock().unwrap().sent), new(1));
+    (wire, stream, pool)
+}
+
+/// Reads for so long; whether something came.
+async fn listens(stream: &mut MuxStream, limit: Duration) -> bool {
+    let stream: &mut dyn Endpoint = stream;
+    timeout(limit, stream.read(Layout::FLAT)).await.is_ok()
+}
+
+fn gets(wire: &Mutex<Wire>, bytes: &[u8]) {
+    let mut wire = wire.lock().unwrap();
+    wire.incoming.extend_from_slice(bytes);
+    wire.waker.take().into_iter().for_each(Waker::wake);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_is_held_back_from_a_server_that_would_give_the_answer_up() {
+    for (ends, told_after) in [
+        (Ends::PassedOn, Some(0)),
+        (Ends::PassedOnSilently, Some(1000)),
+        (Ends::Unknown, Some(1000)),
+        (Ends::GivenUp, None),
+    ] {
+        let (wire, mut stream, _pool) = client_of(ends).await;
+        stream.finish();
+        let sent = || wire.lock().unwrap().sent.clone();
+        // What moves is not silent.
+        for _ in 0..3 {
+            listens(&mut stream, Duration::from_millis(900)).await;
+            assert_eq!(sent().is_empty(), told_after != Some(0), "{ends:?}");
+            gets(&wire, &keep(1, b"more"));
+            assert!(listens(&mut stream, Duration::from_millis(10)).await, "{ends:?}");
+        }
+        listens(&mut stream, Duration::from_millis(1010)).await;
+        assert_eq!(sent() == end(1), told_after.is_some(), "{ends:?}");
+        listens(&mut stream, Duration::from_mins(2)).await;
+        gets(&wire, &end(1));
+        assert!(listens(&mut stream, Duration::from_millis(10)).await, "{ends:?}");
+        std::future::poll_fn(|cx| stream.poll_close(cx)).await;
+        drop(stream);
+        sleep(Duration::from_millis(1)).await;
+        assert_eq!(sent(), end(1), "{ends:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_nobody_wants_is_cut_when_the_question_has_had_time_to_arrive() {
+    for ends in [Ends::PassedOn, Ends::PassedOnSilently, Ends::Unknown, Ends::GivenUp] {
+        let (wire, mut stream, pool) = client_of(ends).await;
+        let endpoint: &mut dyn Endpoint = &mut stream;
+        let mut batch = pool.batch(8);
+        batch.push(0..8);
+        endpoint.flush().await.unwrap();
+        endpoint.send(batch.laid_out(endpoint.layout())).unwrap();
+        endpoint.finish();
+        let start = tokio::time::Instant::now();
+        std::future::poll_fn(|cx| stream.poll_close(cx)).await;
+        let waited = if ends == Ends::PassedOn { 0 } else { 1000 };
+        assert_eq!(start.elapsed().as_millis(), waited, "{ends:?}");
+        drop(stream);
+        sleep(Duration::from_millis(1)).await;
+        assert!(wire.lock().unwrap().sent.ends_with(&cut(1)), "{ends:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_ends_twice_gets_nothing_more_and_what_it_sent_is_delivered() {
+    let running = Running::start();
+    running.receive(&[new(1), keep(1, b"question"), end(1).to_vec()].concat()).await;
+    let mut session = running.session();
+    running.say(&mut session, b"answer").await;
+    running.receive(&end(1)).await;
+    let stream: &mut dyn Endpoint = &mut session.stream;
+    assert!(stream.flush().await.is_err());
+    assert_eq!(read(&mut session).await.unwrap().unwrap(), b"question");
+    assert!(read(&mut session).await.unwrap().is_none());
+}
+
 /// XUDP: a packet to 127.0.0.1 and this port, as `New` (1) or `Keep` (2).
 fn packet(status: u8, port: u8, data: u8) -> Vec<u8> {
     vec![0, 12, 0, 0, status, 1, 2, 0, port, 1, 127, 0, 0, 1, 0, 1, data]
@@ -394,7 +486,7 @@ async fn xudp_is_one_session_whose_packets_name_their_peers() {
 async fn a_client_opens_xudp_with_its_first_packets_target_and_global_id() {
     let (wire, pool) = (Arc::<Mutex<Wire>>::default(), Pool::new());
     let below: BoxEndpoint = Box::new(Below(Arc::clone(&wire), Arc::clone(&pool)));
-    let (driver, connection) = Connection::new(below, Arc::clone(&pool));
+    let (driver, connection) = Connection::new(below, Arc::clone(&pool), || Ends::Unknown);
     tokio::spawn(driver.run());
     let client = Client::new(8);
     let first = "127.0.0.1:53".parse::<std::net::SocketAddr>().unwrap();

@@ -22,12 +22,12 @@ use wsray_vmess::{
 use super::{ATTEMPTS, By, Connected, How, OutboundError, first_payload, wait};
 use crate::{
     browser::BrowserDialer,
-    mux::{self, MuxStream, Place, Sharing, Wanted},
+    mux::{self, Ends, MuxStream, Place, Sharing, Wanted},
     relay::FirstPayload,
     session::{Mapping, Reach, Session, Source},
     stream::{Endpoint, Layout, PacketAddr, Read},
     transport::{Channel, Connector, HANDSHAKE_TIMEOUT, Ready},
-    vmess::{EndMark, ServerHabits, VmessStream, unix_seconds},
+    vmess::{EndMark, MuxServer, ServerHabits, VmessStream, unix_seconds},
 };
 
 /// A VMess client.
@@ -261,7 +261,9 @@ impl VmessServer {
                     }
                     Ok(Connected { endpoint, how, .. }) => {
                         let pool = Arc::clone(&self.connector.pool);
-                        let (driver, connection) = mux::Connection::new(endpoint, pool);
+                        let habits = Arc::clone(&self.habits);
+                        let ends = move || ends(&habits);
+                        let (driver, connection) = mux::Connection::new(endpoint, pool, ends);
                         let stream = mux.made(&making, connection, &wanted);
                         tokio::spawn(driver.run());
                         return Ok((stream.ok_or(OutboundError::Shared)?, how));
@@ -300,6 +302,16 @@ impl VmessServer {
         }
         self.connector.upgrade(&mut channel, &[], deadline).await?;
         Ok(Dialled::Whole(channel))
+    }
+}
+
+/// What the server makes of it that a session among others sends nothing more.
+fn ends(habits: &ServerHabits) -> Ends {
+    match habits.mux_server() {
+        MuxServer::Unknown => Ends::Unknown,
+        MuxServer::Wsray => Ends::PassedOn,
+        MuxServer::SingBox => Ends::PassedOnSilently,
+        MuxServer::Other => Ends::GivenUp,
     }
 }
 

@@ -181,7 +181,7 @@ async fn send(stream: &mut VmessStream, bytes: &[u8]) {
 /// What a server sends for these payloads: its header, a chunk a payload, the end mark.
 fn server_bytes(request: &Request, payloads: &[&[u8]]) -> Vec<Vec<u8>> {
     let mut sealer = ChunkSealer::new(request, Direction::Response).unwrap();
-    let mut parts = vec![seal_response(&request.secrets).unwrap().to_vec()];
+    let mut parts = vec![seal_response(&request.secrets, 0).unwrap().to_vec()];
     for payload in payloads {
         let (head, tail) = (sealer.head_len(), sealer.tail_max());
         let mut chunk = [&vec![0; head], *payload, &vec![0; tail]].concat();

@@ -63,7 +63,7 @@ fn server_with_clock(id: &str, ahead: i64) -> u16 {
                     let now = wsray::vmess::unix_seconds().saturating_add_signed(ahead);
                     let opened = opener.open(&bytes, &shared.0, &mut shared.1.lock().unwrap(), now);
                     if let Ok(Step::Done { value: (_, request), .. }) = opened {
-                        stream.write_all(&seal_response(&request.secrets).unwrap()).unwrap();
+                        stream.write_all(&seal_response(&request.secrets, 0).unwrap()).unwrap();
                         return;
                     }
                 }

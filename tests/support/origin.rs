@@ -5,6 +5,7 @@
 //! | `echo` | everything back, until the end |
 //! | `send N SEED` | N bytes of [`pattern`], then waits for the other side to close |
 //! | `give N SEED` | N bytes of [`pattern`], then closes at once |
+//! | `later MS N SEED` | waits MS milliseconds, then as `give` |
 //! | `take N` | reads N bytes, answers their hash |
 //! | `late MS N` | reads to the end, waits MS milliseconds, answers the hash of it all and N bytes of pattern |
 //! | `reset N` | N bytes of pattern, then a reset |
@@ -92,6 +93,10 @@ fn converse(stream: &TcpStream) -> std::io::Result<()> {
             reader.read_line(&mut String::new())?;
         }
         Some("give") => write_pattern(&mut writer, number(1), number(2))?,
+        Some("later") => {
+            thread::sleep(Duration::from_millis(number(1)));
+            write_pattern(&mut writer, number(2), number(3))?;
+        }
         Some("take") => {
             let hash = hash_of(&mut reader.take(number(1)))?;
             writer.write_all(hash.as_bytes())?;

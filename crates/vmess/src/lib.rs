@@ -44,7 +44,7 @@
 //! assert_eq!(&wire[payloads[0].clone()], b"hello");
 //!
 //! // Its answer, at the client.
-//! let answer = seal_response(&seen.secrets)?;
+//! let answer = seal_response(&seen.secrets, 0)?;
 //! assert!(matches!(open_response(&answer, &request.secrets)?, Step::Done { used: RESPONSE_LEN, .. }));
 //! # Ok(())
 //! # }
@@ -79,7 +79,7 @@ pub use id::{IdError, UserId};
 pub use mux::{FrameReader, MAX_MUX_DATA, MAX_MUX_META, MuxEnd, MuxError, MuxEvent, MuxHead, MuxId, MuxKind};
 pub use packet_addr::{MAX_PACKET_ADDR, PACKET_ADDR_NAME, encode_packet_addr, split_packet_addr};
 pub use replay::{MAX_REPLAY_ENTRIES, Replay};
-pub use response::{RESPONSE_LEN, Response, ResponseError, open_response, seal_response};
+pub use response::{PASSES_ENDS_ON, RESPONSE_LEN, Response, ResponseError, open_response, seal_response};
 pub use security::{
     AesHardware, Network, Options, Security, SecurityChoice, UnknownSecurity, outbound_options,
 };

@@ -16,17 +16,23 @@ pub const RESPONSE_LEN: usize = SEALED_LEN_LEN + MIN_PLAIN_LEN + TAG_LEN;
 pub struct Response {
     /// The command; 0 is none. 1 (switch account) and all others are ignored, here as in sing-box.
     pub command: u8,
-    /// The options; they mean nothing. sing-box repeats those of the request, others send 0.
+    /// The options, which clients ignore. sing-box repeats those of the request, V2Ray and Xray send 0, wsray may send
+    /// [`PASSES_ENDS_ON`].
     pub options: u8,
 }
 
-/// The wire form of the response to a request with these secrets: no options, no command.
+/// wsray's own option of a response, for Mux.Cool: the end of a session's way up is passed on, and its way down goes on.
+/// No option of a request is like it, and V2Ray, Xray and sing-box do not look.
+pub const PASSES_ENDS_ON: u8 = 0x80;
+
+/// The wire form of the response to a request with these secrets: no command, and 0 or [`PASSES_ENDS_ON`] as options.
 ///
 /// # Errors
 /// When the crypto library fails.
-pub fn seal_response(secrets: &Secrets) -> Result<[u8; RESPONSE_LEN], CryptoError> {
+pub fn seal_response(secrets: &Secrets, options: u8) -> Result<[u8; RESPONSE_LEN], CryptoError> {
     let mut out = [0; RESPONSE_LEN];
     out[SEALED_LEN_LEN] = secrets.response_auth;
+    out[SEALED_LEN_LEN + 1] = options;
     seal_plain(secrets, &mut out)?;
     Ok(out)
 }
@@ -121,7 +127,7 @@ mod tests {
         let v = vectors("headers");
         let secrets = secrets(&v["response_keys"]);
         let cases = v["response_header"].as_array().unwrap();
-        assert_eq!(seal_response(&secrets).unwrap().as_slice(), bytes(&cases[0]["sealed"]));
+        assert_eq!(seal_response(&secrets, 0).unwrap().as_slice(), bytes(&cases[0]["sealed"]));
         for case in cases {
             let sealed = bytes(&case["sealed"]);
             for cut in 0..sealed.len() {
@@ -137,7 +143,7 @@ mod tests {
     #[test]
     fn a_response_that_is_not_ours_is_refused() {
         let mut secrets = secrets(&vectors("headers")["response_keys"]);
-        let sealed = seal_response(&secrets).unwrap();
+        let sealed = seal_response(&secrets, 0).unwrap();
         for at in 0..sealed.len() {
             let mut damaged = sealed;
             damaged[at] ^= 1;
@@ -148,6 +154,14 @@ mod tests {
         assert_eq!(open_response(&sealed, &secrets), Err(ResponseError::Auth));
         secrets.body_key[0] ^= 1;
         assert_eq!(open_response(&sealed, &secrets), Err(ResponseError::NotOurs));
+    }
+
+    #[test]
+    fn options_arrive_as_sent() {
+        let secrets = secrets(&vectors("headers")["response_keys"]);
+        let sealed = seal_response(&secrets, PASSES_ENDS_ON).unwrap();
+        let response = Response { command: 0, options: 0x80 };
+        assert_eq!(open_response(&sealed, &secrets), Ok(Step::Done { used: RESPONSE_LEN, value: response }));
     }
 
     fn open_plain(plain: &[u8]) -> Result<Step<Response>, ResponseError> {
