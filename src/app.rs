@@ -136,6 +136,7 @@ impl App {
             outbounds,
             router: router.unwrap_or_default(),
             names,
+            turns: config.routing.balancers.iter().map(|_| AtomicU64::new(0)).collect(),
             balancers: config.routing.balancers.clone(),
             policy: config.policy.clone(),
             log: log.clone(),

@@ -16,7 +16,7 @@ use std::{
 
 use tokio::time::{Instant, timeout};
 use wsray_config::{Families, Policy};
-use wsray_route::{Balancer, Decision, Destination, Facts, Router, Sniffed};
+use wsray_route::{Balancer, Choice, Decision, Destination, Facts, Router, Sniffed};
 use wsray_vmess::{Address, Network, Target};
 
 use crate::{
@@ -41,6 +41,8 @@ pub struct Dispatcher {
     pub names: Arc<Names>,
     /// What rules may name instead of an outbound.
     pub balancers: Vec<Balancer>,
+    /// For each of them, how many sessions it has had: whose turn it is.
+    pub turns: Vec<AtomicU64>,
     /// Timeouts by level.
     pub policy: Policy,
     /// Where to tell of it.
@@ -225,7 +227,11 @@ impl Dispatcher {
         match decision {
             Decision::Rule { to: Destination::Outbound(outbound), .. } => outbound,
             Decision::Rule { to: Destination::Balancer(balancer), .. } => {
-                self.balancers[balancer].pick(rand::random(), |_| true).unwrap_or(0)
+                let number = match self.balancers[balancer].choice() {
+                    Choice::Random => rand::random(),
+                    Choice::InTurn => self.turns[balancer].fetch_add(1, Ordering::Relaxed),
+                };
+                self.balancers[balancer].pick(number, |_| true).unwrap_or(0)
             }
             Decision::Default | Decision::NeedIps => 0,
         }

@@ -55,6 +55,8 @@ const OTHER_NETWORK: &str = "it belongs to another network than the one chosen; 
 const RULE: &str = "remove the rule, or write it with other conditions";
 pub(crate) const PACKET_ENCODING: &str = "write \"xudpConcurrency\": 8 in \"mux\" for XUDP, or \"packetEncoding\": \"Packet\" in \
     the settings of the socks inbound for packetaddr";
+pub(crate) const SERVICE: &str =
+    "nothing listens on its inbound; to silence this, remove it with its inbound and rule";
 pub(crate) const REMOVE_OR_OTHER: &str = "remove it, or run this part with another program";
 pub(crate) const TLS_LATER: &str = "remove it if the connection may do without it";
 
@@ -74,15 +76,16 @@ pub(crate) const DOCUMENT: &[Key] = &[
     key("inboundDetour", Read),
     key("outboundDetour", Read),
     key("version", Quiet),
-    key("stats", Without(NOTHING_TO_DO)),
-    key("api", Without("remove it, and the inbound and rule with its tag")),
-    key("metrics", Without(NOTHING_TO_DO)),
+    key("stats", Quiet),
+    key("api", Without(SERVICE)),
+    key("metrics", Without(SERVICE)),
     key("observatory", Without(NOTHING_TO_DO)),
     key("burstObservatory", Without(NOTHING_TO_DO)),
     key("multiObservatory", Without(NOTHING_TO_DO)),
     key("browserForwarder", Read),
     key("reverse", Refused(REMOVE_OR_OTHER)),
-    key("fakedns", Refused(REMOVE_OR_OTHER)),
+    key("fakedns", Without("no name gets an invented address; \"sniffing\" finds names")),
+    key("remarks", Quiet),
     key("services", Refused(REMOVE_OR_OTHER)),
     key("router", OtherDialect("write V2Ray 4's \"routing\"")),
     key("streamSettings", Misplaced(STREAM_PLACE)),
@@ -122,7 +125,7 @@ pub(crate) const INBOUND: &[Key] = &[
     key("settings", Read),
     key("streamSettings", Read),
     key("sniffing", Read),
-    key("allocate", Refused("remove it: every port of the range is listened on")),
+    key("allocate", Read),
     key("domainOverride", Read),
     key("wsSettings", Misplaced(IN_STREAM)),
     key("tlsSettings", Misplaced(IN_STREAM)),
@@ -132,6 +135,10 @@ pub(crate) const INBOUND: &[Key] = &[
     key("users", Misplaced(IN_SETTINGS)),
     key("accounts", Misplaced(IN_SETTINGS)),
 ];
+
+/// `allocate`
+pub(crate) const ALLOCATE: &[Key] =
+    &[key("strategy", Read), key("concurrency", Quiet), key("refresh", Quiet)];
 
 /// `sniffing`
 pub(crate) const SNIFFING: &[Key] = &[
@@ -183,7 +190,7 @@ pub(crate) const VMESS_INBOUND: &[Key] = &[
     key("users", Read),
     key("disableInsecureEncryption", Read),
     key("default", Quiet),
-    key("detour", Refused("remove it: users are served on this inbound")),
+    key("detour", Without("users are served on this inbound")),
 ];
 
 /// A user of a vmess inbound.
@@ -241,6 +248,8 @@ pub(crate) const SOCKS: &[Key] = &[
     key("userLevel", Read),
     key("allowTransparent", NoEffect("it belongs to http; remove it")),
     key("timeout", NoEffect(CONN_IDLE)),
+    // What OpenWrt's panels write.
+    key("mixed", Quiet),
 ];
 
 /// `settings` of an http inbound.
@@ -248,8 +257,11 @@ pub(crate) const HTTP: &[Key] = &[
     key("accounts", Read),
     key("timeout", Read),
     key("userLevel", Read),
-    key("allowTransparent", Refused("remove it, and set the proxy in the programs that use it")),
+    key("allowTransparent", Without("a request that names its target in \"Host\" only is answered 400")),
 ];
+
+/// The names of the protocol `dokodemo-door`: V2Ray's, and Xray's.
+pub(crate) const DOORS: [&str; 3] = ["dokodemo-door", "dokodemo", "tunnel"];
 
 /// `settings` of a dokodemo-door inbound.
 pub(crate) const DOKODEMO: &[Key] = &[
@@ -309,8 +321,8 @@ pub(crate) const FREEDOM: &[Key] = &[
     key("ipsBlocked", Refused("write \"finalRules\": [{ \"action\": \"block\", \"ip\": [...] }]")),
     key("userLevel", Read),
     key("timeout", NoEffect(CONN_IDLE)),
-    key("fragment", Refused(REMOVE_OR_OTHER)),
-    key("noises", Refused(REMOVE_OR_OTHER)),
+    key("fragment", Without("a TLS handshake is sent in one piece, as V2Ray does")),
+    key("noises", Without("packets are sent alone, as V2Ray does")),
     key("proxyProtocol", Refused(REMOVE_OR_OTHER)),
     key("protocolReplacement", Refused(REMOVE_OR_OTHER)),
 ];
@@ -556,7 +568,15 @@ pub(crate) const ROUTING: &[Key] = &[
     // Both have the same answers.
     key("domainMatcher", Quiet),
     key("strategy", Quiet),
-    key("settings", Misplaced("move its \"rules\" into \"routing\"")),
+    // V2Ray 2's.
+    key("settings", Read),
+];
+
+/// `settings` of `routing`, where V2Ray 2 had what stands beside it now, and V2Ray 4 still looks.
+pub(crate) const ROUTING_SETTINGS: &[Key] = &[
+    key("rules", Read),
+    key("domainStrategy", Read),
+    key("balancers", Misplaced("move it into \"routing\"")),
 ];
 
 /// An element of `rules`.
@@ -577,6 +597,9 @@ pub(crate) const RULE_KEYS: &[Key] = &[
     key("protocol", Read),
     key("attrs", Read),
     key("ruleTag", Quiet),
+    // What panels write to find their rules again.
+    key("marktag", Quiet),
+    key("remarks", Quiet),
     key("domainMatcher", Quiet),
     key("localIP", Condition(RULE)),
     key("localPort", Condition(RULE)),
@@ -598,10 +621,10 @@ pub(crate) const POLICY: &[Key] = &[key("levels", Read), key("system", Read)];
 /// `system` of `policy`.
 pub(crate) const POLICY_SYSTEM: &[Key] = &[
     key("memoryBudget", Read),
-    key("statsInboundUplink", Without(NOTHING_TO_DO)),
-    key("statsInboundDownlink", Without(NOTHING_TO_DO)),
-    key("statsOutboundUplink", Without(NOTHING_TO_DO)),
-    key("statsOutboundDownlink", Without(NOTHING_TO_DO)),
+    key("statsInboundUplink", Quiet),
+    key("statsInboundDownlink", Quiet),
+    key("statsOutboundUplink", Quiet),
+    key("statsOutboundDownlink", Quiet),
 ];
 
 /// An element of `policy.levels`.
@@ -611,7 +634,7 @@ pub(crate) const POLICY_LEVEL: &[Key] = &[
     key("uplinkOnly", Read),
     key("downlinkOnly", Read),
     key("bufferSize", Without("wsray's buffers have a fixed bound")),
-    key("statsUserUplink", Without(NOTHING_TO_DO)),
-    key("statsUserDownlink", Without(NOTHING_TO_DO)),
-    key("statsUserOnline", Without(NOTHING_TO_DO)),
+    key("statsUserUplink", Quiet),
+    key("statsUserDownlink", Quiet),
+    key("statsUserOnline", Quiet),
 ];

@@ -4,7 +4,7 @@
 
 use super::keys::{
     Fate::{OtherDialect, Quiet, Read, Refused, Without},
-    Key, NOTHING_TO_DO, PACKET_ENCODING, REMOVE_OR_OTHER, TLS_LATER, key,
+    Key, NOTHING_TO_DO, PACKET_ENCODING, REMOVE_OR_OTHER, SERVICE, TLS_LATER, key,
 };
 
 const NO_PIN: &str = "write \"pinnedPeerCertificateChainSha256\", or add the server's certificate with \
@@ -174,7 +174,7 @@ pub(crate) const SERVICES: &[Key] = &[
     key("backgroundObservatory", Without(NOTHING_TO_DO)),
     key("burstObservatory", Without(NOTHING_TO_DO)),
     key("multiobservatory", Without(NOTHING_TO_DO)),
-    key("commander", Without("remove it, and the inbound and rule with its tag")),
+    key("commander", Without(SERVICE)),
     key("webcommander", Without(NOTHING_TO_DO)),
     key("restfulapi", Without(NOTHING_TO_DO)),
     key("instman", Refused(REMOVE_OR_OTHER)),

@@ -266,8 +266,13 @@ impl<'a> Node<'a> {
 
     /// A whole number in `range`; `what` names it with its unit.
     pub(crate) fn number(&self, what: &str, range: RangeInclusive<u32>) -> Parsed<u32> {
-        if let Value::Number(number) = &self.tree.value
-            && let Ok(number) = number.parse::<u32>()
+        let digits = match &self.tree.value {
+            Value::Number(number) => Some(number),
+            // JSON for protobuf takes a number in quotes.
+            Value::Text(text) if self.dialect == Dialect::V5 => Some(text),
+            _ => None,
+        };
+        if let Some(Ok(number)) = digits.map(|digits| digits.parse::<u32>())
             && range.contains(&number)
         {
             return Ok(number);
@@ -345,6 +350,24 @@ impl<'a> Node<'a> {
     /// for "nothing special", `enabled: false`, or only such things.
     pub(crate) fn is_off(&self) -> bool {
         is_off(self.tree)
+    }
+
+    /// The value of `key`, without a word about the object's other keys.
+    pub(crate) fn peek(&self, key: &str) -> Option<Node<'a>> {
+        self.tree.find(key).map(|tree| self.child(tree, self.key_path(key).into()))
+    }
+
+    /// The elements if it is a list, else none.
+    pub(crate) fn elements(&self) -> Vec<Node<'a>> {
+        if self.is_list() { self.list().unwrap_or_default() } else { Vec::new() }
+    }
+
+    /// The texts that [`texts`](Self::texts) gives, and none where it complains.
+    pub(crate) fn peek_texts(&self) -> Vec<&'a str> {
+        match self.as_text() {
+            Some(text) => text.split(',').map(str::trim).filter(|text| !text.is_empty()).collect(),
+            None => self.elements().iter().filter_map(Node::as_text).collect(),
+        }
     }
 
     /// Whether this is an object with `key`.

@@ -14,6 +14,7 @@ mod outbound;
 mod proxy;
 pub(crate) mod routing;
 pub(crate) mod rule;
+mod services;
 pub(crate) mod settings;
 mod sniffing;
 mod sockopt;
@@ -31,6 +32,8 @@ use crate::{
     object::Object,
     v5,
 };
+
+use services::Services;
 
 /// Reads a document.
 ///
@@ -53,22 +56,26 @@ pub(crate) fn document(root: &Node<'_>) -> Parsed<Config> {
         }
     };
     let browser = browser::service(browser);
-    let transport = document.find("transport").filter(|_| root.dialect == Dialect::V4);
-    let transport = transport.map(|node| node.object(keys::TRANSPORT)).transpose();
-    let transport = transport.unwrap_or_default(); // A complaint about it has been made.
-    let inbounds = all_inbounds(&document, transport.as_ref());
-    let outbounds = all_outbounds(&document, transport.as_ref());
-    let outbounds = outbounds.and_then(|mut outbounds| {
+    let transport = transport(&document);
+    let services = Services::of(root);
+    let inbounds = all_inbounds(&document, transport.as_ref(), &services);
+    let mut implicit_freedom = false;
+    let outbounds = all_outbounds(&document, transport.as_ref()).and_then(|mut outbounds| {
         dial::link(root.reader, &mut outbounds)?;
+        if let Ok(inbounds) = &inbounds {
+            implicit_freedom = self::implicit_freedom(root, inbounds, &mut outbounds)?;
+        }
+        services.close(&mut outbounds);
         Ok(outbounds)
     });
     let dns = dns::dns(&document);
     let servers = dns.as_ref().ok().and_then(Option::as_ref).map(|dns| &*dns.servers).unwrap_or_default();
-    let questions = servers.iter().filter_map(|server| server.tag.as_deref()).collect();
+    let others = servers.iter().filter_map(|server| server.tag.as_deref()).chain(services.inbounds());
+    let others = others.collect();
     let tags =
-        routing::Tags { inbounds: inbounds.as_deref().ok(), outbounds: outbounds.as_deref().ok(), questions };
+        routing::Tags { inbounds: inbounds.as_deref().ok(), outbounds: outbounds.as_deref().ok(), others };
     let routing = routing::routing(&document, &tags);
-    let (inbounds, mut outbounds) = (inbounds?, outbounds?);
+    let (inbounds, outbounds) = (inbounds?, outbounds?);
     let browser = browser?;
     let unique = [
         unique_tags(root, &inbounds, &outbounds),
@@ -76,7 +83,6 @@ pub(crate) fn document(root: &Node<'_>) -> Parsed<Config> {
         browser::own_port(root, browser.as_ref(), &inbounds),
         browser::check(root, browser.as_ref(), &outbounds),
     ];
-    let implicit_freedom = implicit_freedom(root, &inbounds, &mut outbounds)?;
     if inbounds.is_empty() {
         root.warn(
             "nothing listens: there are no inbounds",
@@ -97,9 +103,20 @@ pub(crate) fn document(root: &Node<'_>) -> Parsed<Config> {
     })
 }
 
+/// Defaults for streams without settings of their own.
+fn transport<'a>(document: &Object<'a>) -> Option<Object<'a>> {
+    let node = document.find("transport").filter(|node| node.dialect == Dialect::V4);
+    // A complaint about it has been made.
+    node.map(|node| node.object(keys::TRANSPORT)).transpose().unwrap_or_default()
+}
+
 /// V2Ray 4 takes `inbound`, then `inboundDetour`, then `inbounds`; the first of all gets the document's port if it
 /// has none (v2fly/v2ray-core 4.45.2 `infra/conf/v2ray.go`).
-fn all_inbounds(document: &Object<'_>, transport: Option<&Object<'_>>) -> Parsed<Vec<Inbound>> {
+fn all_inbounds<'a>(
+    document: &Object<'a>,
+    transport: Option<&Object<'a>>,
+    services: &Services<'a>,
+) -> Parsed<Vec<Inbound>> {
     let mut nodes: Vec<Node<'_>> = document.find("inbound").into_iter().collect();
     let lists = [document.list("inboundDetour"), document.list("inbounds")];
     let mut spare_port = document.find("port");
@@ -109,6 +126,9 @@ fn all_inbounds(document: &Object<'_>, transport: Option<&Object<'_>>) -> Parsed
     let mut inbounds = Vec::new();
     for (number, node) in nodes.iter().enumerate() {
         let spare_port = if number == 0 { &mut spare_port } else { &mut None };
+        if services.have(node) {
+            continue;
+        }
         inbounds.push(inbound::inbound(node, transport, spare_port));
     }
     if let Some(port) = spare_port.filter(|_| document.node.dialect == Dialect::V4) {

@@ -430,7 +430,7 @@ fn addresses_listed_together_are_inverted_together() {
         ("\"prefix\": 8", "\"prefix\": 64", "expected a prefix from 0 to 32, found 64"),
         ("\"10.0.0.0\"", "\"a.com\"", "expected an IP address, found \"a.com\""),
         ("{ \"code\": \"cn\" }", "{}", "no addresses are named"),
-        ("\"random\"", "\"leastload\"", "\"leastload\" is not supported"),
+        ("\"random\"", "\"quickest\"", "expected a way to choose (random, roundRobin)"),
     ] {
         let said = refused(&text.replacen(from, to, 1));
         assert!(said.contains(expected), "{to}: {said}");
@@ -574,4 +574,27 @@ fn dns_is_that_of_v2ray_4() {
         )
         .contains("write \"nameServer\"")
     );
+}
+
+/// As in every JSON for protobuf; V2Ray 5.52 loads both.
+#[test]
+fn a_number_may_stand_in_quotes() {
+    let early_data = |written: &str| {
+        let stream = format!(
+            r#"{{ "transport": "ws", "transportSettings": {{ "maxEarlyData": {written}, "earlyDataHeaderName": "X" }} }}"#
+        );
+        client_stream(&stream).ws.unwrap().early_data.unwrap().max_bytes.get()
+    };
+    assert_eq!((early_data("4096"), early_data("\"4096\"")), (4096, 4096));
+    let stream = r#"{ "transport": "ws", "transportSettings": { "maxEarlyData": "4k" } }"#;
+    assert!(refused(&client(stream)).contains("found \"4k\""));
+}
+
+#[test]
+fn what_leads_to_the_commander_is_not_listened_on() {
+    let text = r#"{ "services": { "commander": { "tag": "s" } },
+      "inbounds": [{ "tag": "in", "protocol": "dokodemo-door", "listen": "127.0.0.1", "port": 1, "settings": { "address": "127.0.0.1" } }],
+      "outbounds": [{ "protocol": "freedom" }], "router": { "rule": [{ "inboundTag": ["in"], "tag": "s" }] } }"#;
+    let config = config(text);
+    assert!(config.inbounds.is_empty() && config.outbounds.len() == 2);
 }

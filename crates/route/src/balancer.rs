@@ -1,12 +1,24 @@
 //! Balancers: one of several outbounds for each session.
 //!
-//! Source: v2fly/v2ray-core `app/router/balancing.go` and `strategy_random.go`.
+//! Sources: v2fly/v2ray-core `app/router/balancing.go` and `strategy_random.go`; XTLS/Xray-core
+//! `app/router/balancing.go` (`RoundRobinStrategy`).
+
+/// How a balancer chooses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Choice {
+    /// By chance, which is the default.
+    #[default]
+    Random,
+    /// One after the other: Xray's `roundRobin`.
+    InTurn,
+}
 
 /// The outbounds that a balancer chooses from, as places in the caller's list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Balancer {
     candidates: Box<[usize]>,
     fallback: Option<usize>,
+    choice: Choice,
 }
 
 impl Balancer {
@@ -20,7 +32,18 @@ impl Balancer {
         let selected = |tag: &str| selectors.iter().any(|selector| tag.starts_with(selector.as_ref()));
         let tags = tags.into_iter().enumerate();
         let candidates = tags.filter(|(_, tag)| tag.is_some_and(selected)).map(|(index, _)| index).collect();
-        Self { candidates, fallback }
+        Self { candidates, fallback, choice: Choice::Random }
+    }
+
+    /// The same, choosing in another way.
+    #[must_use]
+    pub fn with_choice(self, choice: Choice) -> Self {
+        Self { choice, ..self }
+    }
+
+    /// How it chooses, and so what number [`pick`](Self::pick) wants.
+    pub fn choice(&self) -> Choice {
+        self.choice
     }
 
     /// The outbounds that it chooses from. None: a selector that no tag begins with.
@@ -28,15 +51,16 @@ impl Balancer {
         &self.candidates
     }
 
-    /// One of the healthy candidates, each as likely as the others for a random number; the fallback if there is
-    /// none, and `None` (the default outbound) without one. V2Ray asks for health with `aliveOnly` only: otherwise
-    /// every outbound counts as healthy.
-    pub fn pick(&self, random: u64, healthy: impl Fn(usize) -> bool) -> Option<usize> {
+    /// One of the healthy candidates: each as likely as the others for a random number, or each in its turn for a
+    /// number that counts. The fallback if there is none, and `None` (the default outbound) without one. V2Ray asks for
+    /// health with `aliveOnly` only: otherwise every outbound counts as healthy.
+    pub fn pick(&self, number: u64, healthy: impl Fn(usize) -> bool) -> Option<usize> {
         let healthy: Vec<usize> = self.candidates.iter().copied().filter(|&index| healthy(index)).collect();
-        match healthy.len() {
-            0 => self.fallback,
+        match (healthy.len(), self.choice) {
+            (0, _) => self.fallback,
             // The high half of the product has no bias worth speaking of, as the remainder has.
-            count => healthy.get(scaled(random, count)).copied(),
+            (count, Choice::Random) => healthy.get(scaled(number, count)).copied(),
+            (_, Choice::InTurn) => healthy.get(remainder(number, healthy.len())).copied(),
         }
     }
 
@@ -52,6 +76,11 @@ impl Balancer {
 fn scaled(random: u64, count: usize) -> usize {
     let product = u128::from(random) * u128::try_from(count).unwrap_or_default();
     usize::try_from(product >> 64).unwrap_or_default()
+}
+
+fn remainder(number: u64, count: usize) -> usize {
+    let count = u64::try_from(count).unwrap_or(u64::MAX);
+    number.checked_rem(count).and_then(|turn| usize::try_from(turn).ok()).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -76,6 +105,14 @@ mod tests {
         let picks: Vec<_> = (0..4).map(|n| balancer(None).pick(n << 62, |_| true)).collect();
         assert_eq!(picks, [Some(1), Some(1), Some(3), Some(3)]);
         assert_eq!(balancer(None).pick(u64::MAX, |_| true), Some(3));
+    }
+
+    #[test]
+    fn in_turn_each_candidate_follows_the_one_before() {
+        let balancer = balancer(Some(0)).with_choice(Choice::InTurn);
+        let picks: Vec<_> = (0..5).map(|n| balancer.pick(n, |_| true)).collect();
+        assert_eq!(picks, [Some(1), Some(3), Some(1), Some(3), Some(1)]);
+        assert_eq!(balancer.pick(7, |_| false), Some(0));
     }
 
     #[test]

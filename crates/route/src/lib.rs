@@ -28,7 +28,7 @@ pub mod sniff;
 mod source;
 
 pub use attributes::Attributes;
-pub use balancer::Balancer;
+pub use balancer::{Balancer, Choice};
 pub use domain::{DomainCondition, DomainError, DomainKind, DomainSet};
 pub use expression::{Expression, ExpressionError};
 pub use geo::GeoError;

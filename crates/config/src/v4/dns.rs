@@ -110,7 +110,9 @@ fn server(node: &Node<'_>, defaults: &Defaults) -> Parsed<NameServer> {
         return Ok(plain_server(node.place(), address(node, None)?, defaults));
     }
     let object = node.object(keys::NAME_SERVER)?;
-    let port = object.find("port").map(|node| values::port(&node)).transpose();
+    // 0 is the usual one, as in V2Ray (`app/dns/nameserver_udp.go`).
+    let port = object.find("port").filter(|port| !port.is_number() || !port.is_off());
+    let port = port.map(|node| values::port(&node)).transpose();
     let Some(at) = object.find("address") else {
         return Err(
             object.missing("address", "write the server's IP address, \"https://...\", or \"localhost\"")

@@ -40,11 +40,21 @@ pub(super) fn inbound<'a>(
 ) -> Parsed<Inbound> {
     let object = node.object(node.either(keys::INBOUND, keys5::INBOUND))?;
     let sniffing = sniffing::sniffing(&object);
+    warn_allocated(&object);
     let tag = object.text("tag", "a tag");
     let listen = listen(&object, spare_port);
     let protocol = protocol(&object, transport, listen.as_ref().ok());
     let (tag, listen, sniffing, (protocol, socket)) = (tag?, listen?, sniffing?, protocol?);
     Ok(Inbound { place: node.place(), tag: tag.map(str::to_owned), listen, sniffing, socket, protocol })
+}
+
+/// V2Ray may listen on some of the ports only, by chance, and on others later.
+fn warn_allocated(inbound: &Object<'_>) {
+    let Some(node) = inbound.find("allocate") else { return };
+    let Ok(allocate) = node.object(keys::ALLOCATE) else { return };
+    if let Some(strategy) = allocate.find("strategy").filter(|strategy| !strategy.is_off()) {
+        strategy.warn("this has no effect: every port of the range is listened on", "write \"always\"");
+    }
 }
 
 fn protocol<'a>(

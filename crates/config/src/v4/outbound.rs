@@ -258,10 +258,15 @@ fn security(node: &Node<'_>) -> Parsed<SecurityChoice> {
     const CIPHERS: values::Names = values::Names {
         what: "a VMess security",
         known: &SecurityChoice::NAMES,
-        foreign: &["aes-128-cfb", "tls"],
+        foreign: &["tls"],
         foreign_help: "write \"auto\"; TLS goes into \"streamSettings\"",
     };
     let name = node.text(CIPHERS.what)?;
+    if name.eq_ignore_ascii_case("aes-128-cfb") {
+        // What V2Ray makes of it, too, since it has forgotten that cipher.
+        node.warn("\"aes-128-cfb\" is no more: \"auto\" is used, as V2Ray does", "write \"auto\"");
+        return Ok(SecurityChoice::Auto);
+    }
     name.parse().map_err(|_| CIPHERS.unknown(node, name))
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use wsray_route::{Balancer, Destination, DomainStrategy};
+use wsray_route::{Balancer, Choice, Destination, DomainStrategy};
 
 use super::{rule, values};
 use crate::{
@@ -17,8 +17,8 @@ use crate::{
 pub(crate) struct Tags<'a> {
     pub(crate) inbounds: Option<&'a [Inbound]>,
     pub(crate) outbounds: Option<&'a [Outbound]>,
-    /// The tags of questions to name servers.
-    pub(super) questions: Vec<&'a str>,
+    /// The tags of questions to name servers, and of inbounds that nothing listens on.
+    pub(super) others: Vec<&'a str>,
 }
 
 /// Reads where sessions go.
@@ -27,16 +27,24 @@ pub(super) fn routing(document: &Object<'_>, tags: &Tags<'_>) -> Parsed<Routing>
         return Ok(Routing::default());
     };
     let object = node.object(node.either(keys::ROUTING, keys5::ROUTER))?;
-    let domain_strategy = domain_strategy(&object);
+    let old = match object.node.dialect {
+        Dialect::V4 => object.find("settings").map(|node| node.object(keys::ROUTING_SETTINGS)).transpose()?,
+        Dialect::V5 => None,
+    };
+    let strategy = object.find("domainStrategy");
+    let strategy = strategy.or_else(|| old.as_ref().and_then(|old| old.find("domainStrategy")));
+    let domain_strategy = strategy.map_or(Ok(DomainStrategy::AsIs), |node| domain_strategy(&node));
     let balancers = balancers(&object, tags);
-    let nodes = object.list(object.either("rules", "rule"))?;
+    let mut nodes = object.list(object.either("rules", "rule"))?;
+    // Behind the others, as in V2Ray 4 (`infra/conf/router.go`).
+    nodes.extend(old.map(|old| old.list("rules")).transpose()?.unwrap_or_default());
     let rules: Vec<_> = nodes.iter().map(|node| rule(node, tags, balancers.as_deref().ok())).collect();
     let rules = rules.into_iter().collect::<Parsed<_>>();
     let balancers = balancers?.into_iter().map(|named| named.balancer).collect();
     Ok(Routing { domain_strategy: domain_strategy?, rules: rules?, balancers })
 }
 
-fn domain_strategy(routing: &Object<'_>) -> Parsed<DomainStrategy> {
+fn domain_strategy(node: &Node<'_>) -> Parsed<DomainStrategy> {
     const STRATEGIES: values::Names = values::Names {
         what: "a domain strategy",
         known: &["AsIs", "IPIfNonMatch", "IPOnDemand"],
@@ -44,13 +52,12 @@ fn domain_strategy(routing: &Object<'_>) -> Parsed<DomainStrategy> {
         foreign: &["AlwaysIP", "UseIP"],
         foreign_help: "write \"IPOnDemand\" to look names up before rules on addresses are tried",
     };
-    let Some(node) = routing.find("domainStrategy") else { return Ok(DomainStrategy::AsIs) };
     let name = node.text(STRATEGIES.what)?;
     match name.to_ascii_lowercase().as_str() {
         "" | "asis" => Ok(DomainStrategy::AsIs),
         "ipifnonmatch" => Ok(DomainStrategy::IpIfNonMatch),
         "ipondemand" => Ok(DomainStrategy::IpOnDemand),
-        _ => Err(STRATEGIES.unknown(&node, name)),
+        _ => Err(STRATEGIES.unknown(node, name)),
     }
 }
 
@@ -102,32 +109,39 @@ fn balancer<'a>(node: &Node<'a>, tags: &Tags<'_>) -> Parsed<Named<'a>> {
         let first = selectors.first().copied().unwrap_or_default();
         selector.warn("no outbound's tag begins like this", suggestion(first, known().flatten()));
     }
-    strategy?;
-    Ok(Named { tag: tag?, place: node.place(), balancer })
+    Ok(Named { tag: tag?, place: node.place(), balancer: balancer.with_choice(strategy?) })
 }
 
-/// There is one: by chance.
-fn strategy(balancer: &Object<'_>) -> Parsed<()> {
+/// By chance, or in turn. Which outbound answers fastest is not known here.
+fn strategy(balancer: &Object<'_>) -> Parsed<Choice> {
     const STRATEGIES: values::Names = values::Names {
         what: "a way to choose",
-        known: &["random"],
-        foreign: &["leastPing", "leastLoad", "roundRobin"],
-        foreign_help: "write \"random\"",
+        known: &["random", "roundRobin"],
+        foreign: &[],
+        foreign_help: "",
     };
-    let Some(node) = balancer.find("strategy") else { return Ok(()) };
+    let Some(node) = balancer.find("strategy") else { return Ok(Choice::Random) };
     let node = if node.is_object() {
         match node.object(keys::STRATEGY)?.find("type") {
             Some(kind) => kind,
-            None => return Ok(()),
+            None => return Ok(Choice::Random),
         }
     } else {
         node
     };
     let name = node.text(STRATEGIES.what)?;
-    if name.is_empty() || name.eq_ignore_ascii_case("random") {
-        return Ok(());
+    match name.to_ascii_lowercase().as_str() {
+        "" | "random" => Ok(Choice::Random),
+        "roundrobin" => Ok(Choice::InTurn),
+        "leastping" | "leastload" => {
+            node.warn(
+                format!("{name:?} is not supported yet: one is chosen by chance, whether it works or not"),
+                "leave outbounds that may fail out of \"selector\"",
+            );
+            Ok(Choice::Random)
+        }
+        _ => Err(STRATEGIES.unknown(&node, name)),
     }
-    Err(STRATEGIES.unknown(&node, name))
 }
 
 fn rule(node: &Node<'_>, tags: &Tags<'_>, balancers: Option<&[Named<'_>]>) -> Parsed<Rule> {

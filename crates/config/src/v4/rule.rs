@@ -163,7 +163,7 @@ pub(crate) fn inbound_tags(node: &Node<'_>, tags: &Tags<'_>) -> Parsed<Vec<Strin
     let mut names = Vec::new();
     for (at, name) in node.texts("a list of tags")? {
         let of_inbounds = || tags.inbounds.into_iter().flatten().filter_map(|inbound| inbound.tag.as_deref());
-        let known = || of_inbounds().chain(tags.questions.iter().copied());
+        let known = || of_inbounds().chain(tags.others.iter().copied());
         if tags.inbounds.is_some() && !known().any(|tag| tag == name) {
             at.warn(format!("there is no inbound with the tag {name:?}"), suggestion(name, known()));
         }

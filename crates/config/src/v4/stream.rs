@@ -293,6 +293,11 @@ fn security<'a>(stream: &Object<'a>) -> Parsed<Option<Node<'a>>> {
     match name.to_ascii_lowercase().as_str() {
         "" | "none" => Ok(None),
         "tls" => Ok(Some(node)),
+        // A cipher of VMess.
+        "auto" => Err(node.expected(
+            "a security (tls, none)",
+            "write \"none\", which is what V2Ray makes of it, or \"tls\"; \"auto\" belongs to a vmess user",
+        )),
         _ => Err(SECURITIES.unknown(&node, name)),
     }
 }

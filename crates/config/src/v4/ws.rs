@@ -284,6 +284,7 @@ fn headers(object: &Object<'_>) -> Parsed<Headers> {
         result = Err(Reported);
     }
     let has_host = matches!(&host, Ok(Some(_)));
+    let chosen = host.as_ref().ok().and_then(Option::as_ref).map(|(text, _)| *text);
     for named in named_values(object)? {
         let Ok((name, place, value, text)) =
             named.and_then(|(name, place, value)| Ok((name, place, value.clone(), value.text("a text")?)))
@@ -293,7 +294,9 @@ fn headers(object: &Object<'_>) -> Parsed<Headers> {
         };
         let is_host = name.eq_ignore_ascii_case("Host");
         if is_host && has_host {
-            value.warn("this is ignored: \"host\" says something as well", "remove one of them");
+            if chosen != Some(text) {
+                value.warn("this is ignored: \"host\" says something as well", "remove one of them");
+            }
         } else if (!is_host || !text.is_empty()) && add(&mut headers, name, &place, &value, text).is_err() {
             result = Err(Reported);
         }

@@ -83,3 +83,48 @@ fn balancers_choose_among_outbounds_by_their_tags() {
     let to: Vec<_> = routing.rules.iter().map(|rule| rule.to).collect();
     assert_eq!(to, [Destination::Balancer(1), Destination::Balancer(0)]);
 }
+
+/// In V2Ray 4.45 (`infra/conf/router.go`).
+#[test]
+fn rules_of_v2ray_2_come_behind_the_others() {
+    let text = r#"{ "outbounds": [{ "tag": "a", "protocol": "freedom" }, { "tag": "b", "protocol": "blackhole" }],
+      "routing": { "rules": [{ "port": 1, "outboundTag": "a" }],
+        "settings": { "domainStrategy": "IPOnDemand", "rules": [{ "port": 2, "outboundTag": "b" }] } } }"#;
+    let routing = config(text).routing;
+    let to: Vec<_> = routing.rules.iter().map(|rule| rule.to).collect();
+    assert_eq!(to, [Destination::Outbound(0), Destination::Outbound(1)]);
+    assert_eq!(routing.domain_strategy, wsray_route::DomainStrategy::IpOnDemand);
+    let both = text.replace("\"routing\": {", "\"routing\": { \"domainStrategy\": \"AsIs\",");
+    assert_eq!(config(&both).routing.domain_strategy, wsray_route::DomainStrategy::AsIs);
+}
+
+#[test]
+fn what_leads_to_a_service_is_not_listened_on_and_never_goes_directly() {
+    let door = |tag: &str| {
+        format!(
+            r#"{{ "tag": "{tag}", "protocol": "dokodemo-door", "listen": "127.0.0.1", "port": 1,
+              "settings": {{ "address": "127.0.0.1" }} }}"#
+        )
+    };
+    for service in [r#""api": { "tag": "s" }"#, r#""metrics": { "tag": "s" }"#] {
+        let text = format!(
+            r#"{{ {service}, "inbounds": [{}, {{ "tag": "p", "protocol": "http", "listen": "127.0.0.1", "port": 2 }}],
+              "outbounds": [{{ "protocol": "freedom" }}],
+              "routing": {{ "rules": [{{ "inboundTag": "x, in", "outboundTag": "s" }}, {{ "port": 7, "outboundTag": "s" }}] }} }}"#,
+            door("in")
+        );
+        let config = config(&text);
+        let tags: Vec<_> = config.inbounds.iter().map(|inbound| inbound.tag.as_deref().unwrap()).collect();
+        assert_eq!(tags, ["p"], "{service}");
+        assert_eq!(config.routing.rules[1].to, Destination::Outbound(1));
+        assert!(matches!(config.outbounds[1].protocol, wsray_config::OutboundProtocol::Blackhole(_)));
+    }
+}
+
+#[test]
+fn an_outbound_with_a_services_tag_keeps_it() {
+    let text = r#"{ "api": { "tag": "s" }, "outbounds": [{ "tag": "s", "protocol": "freedom" }],
+      "routing": { "rules": [{ "port": 7, "outboundTag": "s" }] } }"#;
+    let config = config(text);
+    assert_eq!((config.outbounds.len(), config.routing.rules[0].to), (1, Destination::Outbound(0)));
+}
