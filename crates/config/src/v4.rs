@@ -69,9 +69,8 @@ pub(crate) fn document(root: &Node<'_>) -> Parsed<Config> {
         Ok(outbounds)
     });
     let dns = dns::dns(&document);
-    let servers = dns.as_ref().ok().and_then(Option::as_ref).map(|dns| &*dns.servers).unwrap_or_default();
-    let others = servers.iter().filter_map(|server| server.tag.as_deref()).chain(services.inbounds());
-    let others = others.collect();
+    let asked = dns.as_ref().ok().and_then(Option::as_ref);
+    let others = services.inbounds().chain(asked.into_iter().flat_map(dns::question_tags)).collect();
     let tags =
         routing::Tags { inbounds: inbounds.as_deref().ok(), outbounds: outbounds.as_deref().ok(), others };
     let routing = routing::routing(&document, &tags);

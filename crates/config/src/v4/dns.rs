@@ -51,6 +51,11 @@ pub(super) fn dns(document: &Object<'_>) -> Parsed<Option<Dns>> {
     Ok(Some(Dns { place: node.place(), hosts: hosts?, servers }))
 }
 
+/// The tags by which rules know questions to the servers.
+pub(super) fn question_tags(dns: &Dns) -> impl Iterator<Item = &str> {
+    dns.servers.iter().filter_map(|server| server.tag.as_deref())
+}
+
 fn hosts(node: &Node<'_>) -> Parsed<Vec<Host>> {
     let mut result = Ok(Vec::new());
     for (name, place, node) in node.entries()? {
