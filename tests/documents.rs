@@ -438,3 +438,24 @@ fn no_document_names_a_path_of_somebodys_machine() {
         assert!(found.is_empty(), "{}: {found:?}", document.display());
     }
 }
+
+/// In both languages, so that who reads a code can look it up.
+#[test]
+fn pages_on_the_doctor_name_every_code() {
+    let source = read("src/cause/mod.rs");
+    let codes: Vec<_> = source
+        .lines()
+        .filter_map(|line| line.trim().strip_suffix("\",")?.split_once("=> \""))
+        .map(|(_, code)| code)
+        .filter(|code| {
+            code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-' || byte.is_ascii_digit())
+        })
+        .collect();
+    assert!(codes.len() > 60, "{codes:?}");
+    for page in ["docs/doctor.md", "docs/doctor.zh.md"] {
+        let text = read(page);
+        for code in &codes {
+            assert!(text.contains(&format!("`{code}`")), "{page} does not name {code}");
+        }
+    }
+}

@@ -49,31 +49,68 @@ const TOO_LARGE: [&str; 2] = ["Header Or Cookie Too Large", "header field exceed
 /// Go's HTTP server, when it cannot read a request (golang/go `net/http/server.go`); V2Ray's answers have other bodies.
 const UNREADABLE: [&str; 2] = ["400 Bad Request", "505 HTTP Version Not Supported"];
 
+/// nginx's own page for 400, where the server behind it would have another (nginx `ngx_http_special_response.c`).
+const NGINX_PAGE: &str = "<center><h1>400 Bad Request</h1></center>";
+
+/// The page that Cloudflare shows a client to see whether it is a browser.
+const CHALLENGES: [&str; 2] = ["Just a moment...", "Attention Required!"];
+
+/// Cloudflare's error numbers for hosts that it does not serve where they were asked for
+/// (developers.cloudflare.com, "Cloudflare 1xxx errors").
+const UNKNOWN_HOSTS: [u16; 9] = [1000, 1001, 1002, 1003, 1004, 1014, 1018, 1023, 1034];
+const RATE_LIMITED: u16 = 1015;
+
 fn of_refusal(answer: &RefusedResponse, seen: &Seen<'_>) -> Option<Cause> {
     let front = Front::of(answer.server.as_deref());
     let says = |texts: &[&str]| texts.iter().any(|text| seen.body.contains(text));
     let body = seen.body.trim();
+    if front == Some(Front::Cdn)
+        && let Some(cause) = of_cdn(body)
+    {
+        return Some(cause);
+    }
     Some(match answer.status {
         200..=299 if body.is_empty() && front == Some(Front::Caddy) => Cause::HostUnknown,
-        200..=299 => Cause::WebPage,
         300..=399 => of_redirect(answer.location.as_deref().unwrap_or_default(), seen),
         400 | 497 if says(&PLAIN_TO_TLS) => plain_to_tls(seen.over_tls),
         400 | 494 if says(&TOO_LARGE) => Cause::HeadTooLong,
         400 | 505 if UNREADABLE.iter().any(|text| body.starts_with(text)) => Cause::RequestGarbled,
+        400 if front != Some(Front::Cdn) && body.contains(NGINX_PAGE) => Cause::RequestGarbled,
         400 if front == Some(Front::Cdn) => Cause::CdnWithoutWebSocket,
         400 => Cause::UpgradeNotForwarded,
+        401 | 407 => Cause::PasswordWanted,
         403 if front == Some(Front::Cdn) => Cause::ForbiddenByCdn,
-        403 => Cause::Forbidden,
+        403 | 451 => Cause::Forbidden,
         404 if body.is_empty() => Cause::PathUnknownToServer,
-        404 => Cause::PathUnknownToFront,
+        404 | 410 => Cause::PathUnknownToFront,
         405 | 426 => Cause::VersionRefused,
         413 | 414 | 431 => Cause::HeadTooLong,
         421 => Cause::HostUnknown,
+        429 => Cause::TooMany,
+        200..=299 | 402..=499 => Cause::WebPage,
         505 => Cause::HttpVersion,
+        511 => Cause::LoginFirst,
         status @ 502..=504 => Cause::ServerBehindDown { status },
         status @ 520..=530 => Cause::CdnOrigin { status },
+        status @ 500..=599 => Cause::FrontFails { status },
         _ => return None,
     })
+}
+
+/// What the page of a CDN says beyond its status.
+fn of_cdn(body: &str) -> Option<Cause> {
+    if CHALLENGES.iter().any(|text| body.contains(text)) {
+        return Some(Cause::ForbiddenByCdn);
+    }
+    let number = ["error code: ", "cf-error-code\">"].iter().find_map(|before| {
+        let (_, rest) = body.split_once(before)?;
+        rest.get(..4)?.parse::<u16>().ok()
+    })?;
+    match number {
+        RATE_LIMITED => Some(Cause::TooMany),
+        number if UNKNOWN_HOSTS.contains(&number) => Some(Cause::CdnHost),
+        _ => None,
+    }
 }
 
 /// What was sent in TLS and met TLS again left it on the way.

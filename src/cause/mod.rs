@@ -21,12 +21,24 @@ pub use tls::of_tls;
 pub enum Cause {
     /// The server's name has no address.
     NameUnknown,
+    /// Whoever knows names does not answer, or says that it cannot.
+    ResolverFails,
     /// The resolver gave an address that no server on the internet has.
     NameFaked,
     /// Nothing listens on the port.
     PortClosed,
     /// No answer to TCP at all.
     NoRoute,
+    /// This machine has no way to addresses of this family.
+    NoNetwork {
+        /// Whether it is IPv6, which many networks lack.
+        v6: bool,
+    },
+    /// The outbound that this one goes through fails, or cannot reach the server.
+    WayThrough {
+        /// Its tag.
+        tag: String,
+    },
     /// TLS met a port that speaks something else.
     PortWithoutTls,
     /// The certificate is for other names.
@@ -54,6 +66,8 @@ pub enum Cause {
     TlsRefused,
     /// The connection ended in the middle of the TLS handshake.
     TlsCut,
+    /// Nothing answers the TLS handshake.
+    TlsUnanswered,
     /// The server could not read the TLS handshake.
     TlsGarbled,
     /// Plain HTTP met a TLS port.
@@ -81,10 +95,23 @@ pub enum Cause {
     RequestGarbled,
     /// The head was too long for the front end.
     HeadTooLong,
+    /// 401, 407: somebody wants a password.
+    PasswordWanted,
+    /// 429: too many requests.
+    TooMany,
+    /// 511: the network wants somebody to log in.
+    LoginFirst,
+    /// Another 5xx than those below: whoever answers has failed.
+    FrontFails {
+        /// The status.
+        status: u16,
+    },
     /// 403 of a front end.
     Forbidden,
     /// 403 of a CDN.
     ForbiddenByCdn,
+    /// A CDN does not serve the host at this address.
+    CdnHost,
     /// The VMess server itself does not know the path.
     PathUnknownToServer,
     /// The front end does not know the path.
@@ -165,6 +192,12 @@ pub enum Cause {
     UpgradeSlow,
     /// Answers come much later than the way back and forth takes.
     AnswerSlow,
+    /// An inbound's port is another program's.
+    PortTaken,
+    /// An inbound's `listen` is no address of this machine.
+    NotOurAddress,
+    /// The system does not let this user listen on an inbound's port.
+    PortForbidden,
     /// Something cuts idle connections.
     IdleCut {
         /// After how many seconds.
@@ -178,9 +211,12 @@ impl Cause {
     pub fn code(&self) -> &'static str {
         match self {
             Self::NameUnknown => "dns-no-address",
+            Self::ResolverFails => "dns-no-answer",
             Self::NameFaked => "dns-faked",
             Self::PortClosed => "tcp-refused",
             Self::NoRoute => "tcp-no-answer",
+            Self::NoNetwork { .. } => "tcp-no-network",
+            Self::WayThrough { .. } => "way-through",
             Self::PortWithoutTls => "tls-to-plain-port",
             Self::CertificateName { .. } => "certificate-name",
             Self::CertificateExpired => "certificate-expired",
@@ -193,6 +229,7 @@ impl Cause {
             Self::NoCertificate => "tls-no-certificate",
             Self::TlsRefused => "tls-refused",
             Self::TlsCut => "tls-cut",
+            Self::TlsUnanswered => "tls-unanswered",
             Self::TlsGarbled => "tls-garbled",
             Self::PortWithTls => "plain-to-tls-port",
             Self::TlsBehind => "tls-behind-front-end",
@@ -205,8 +242,13 @@ impl Cause {
             Self::CdnWithoutWebSocket => "cdn-websocket-off",
             Self::RequestGarbled => "request-garbled",
             Self::HeadTooLong => "head-too-long",
+            Self::PasswordWanted => "password-wanted",
+            Self::TooMany => "too-many-requests",
+            Self::LoginFirst => "login-first",
+            Self::FrontFails { .. } => "front-end-fails",
             Self::Forbidden => "forbidden",
             Self::ForbiddenByCdn => "cdn-forbidden",
+            Self::CdnHost => "cdn-host-unknown",
             Self::PathUnknownToServer => "path-unknown-to-server",
             Self::PathUnknownToFront => "path-unknown-to-front-end",
             Self::HostUnknown => "host-unknown",
@@ -235,6 +277,9 @@ impl Cause {
             Self::TargetUnreachable => "target-unreachable",
             Self::UpgradeSlow => "upgrade-slow",
             Self::AnswerSlow => "answer-slow",
+            Self::PortTaken => "port-taken",
+            Self::NotOurAddress => "listen-not-here",
+            Self::PortForbidden => "port-forbidden",
             Self::IdleCut { .. } => "idle-cut",
         }
     }
@@ -253,10 +298,18 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NameUnknown => "the server's name has no address",
+            Self::ResolverFails => "the name server does not answer, or says that it cannot: whether the name is right is not \
+                known",
             Self::NameFaked => "the server's name leads to an address that is no server's on the internet: a faked answer, \
                 or another proxy program on this machine",
             Self::PortClosed => "nothing listens on the server's port, or a firewall refuses it",
             Self::NoRoute => "the server's address does not answer: wrong address, a firewall, or the server is down",
+            Self::NoNetwork { v6: true } => "the server's address is IPv6, and this machine has no way to IPv6 addresses",
+            Self::NoNetwork { v6: false } => "this machine has no way to the server's address: it is not connected to the \
+                internet",
+            Self::WayThrough { tag } => {
+                return write!(f, "the outbound {tag:?}, which this one goes through, fails or cannot reach the server");
+            }
             Self::PortWithoutTls => "the server does not speak TLS on this port",
             Self::CertificateName { names } => {
                 return write!(f, "the certificate is not for the name asked for, but for {names}");
@@ -272,6 +325,8 @@ impl fmt::Display for Cause {
             Self::TlsRefused => "the server refused the TLS handshake",
             Self::TlsCut => "the connection was closed in the middle of the TLS handshake: something on the way cuts it, or \
                 this port does not speak TLS",
+            Self::TlsUnanswered => "nothing answers the TLS handshake: this port does not speak TLS, or something on the way \
+                swallows it, often because of the name in it",
             Self::TlsGarbled => "the server could not read the TLS handshake: something stands in front of it, such as a PROXY \
                 protocol header",
             Self::PortWithTls => "plain HTTP was sent to a port that speaks TLS",
@@ -287,8 +342,15 @@ impl fmt::Display for Cause {
             Self::RequestGarbled => "the server could not read the request: something stands in front of it, such as a PROXY \
                 protocol header",
             Self::HeadTooLong => "the request's head is too long for the front end: too much early data",
+            Self::PasswordWanted => "a password is asked for",
+            Self::TooMany => "the front end or the CDN has had too many requests from this address",
+            Self::LoginFirst => "the network that this machine is in wants somebody to log in first",
+            Self::FrontFails { status } => {
+                return write!(f, "whoever answers has failed ({status}): only its own log tells why");
+            }
             Self::Forbidden => "the front end forbids the request",
             Self::ForbiddenByCdn => "the CDN forbids the request",
+            Self::CdnHost => "the CDN does not serve this host at this address",
             Self::PathUnknownToServer => "the request reached the server, but with a path that is not the server's",
             Self::PathUnknownToFront => "the front end does not know the path, or answers for another host",
             Self::HostUnknown => "the front end does not serve this host",
@@ -328,6 +390,9 @@ impl fmt::Display for Cause {
             Self::TargetUnreachable => "the server knows the user, but cannot reach the target",
             Self::UpgradeSlow => "the upgrade takes long",
             Self::AnswerSlow => "answers come much later than the way there and back takes: something buffers them",
+            Self::PortTaken => "another program has the inbound's port, or an older run of this one",
+            Self::NotOurAddress => "this machine does not have the address in \"listen\"",
+            Self::PortForbidden => "this user may not listen on the port: below 1024 that is a privilege",
             Self::IdleCut { seconds } => return write!(f, "something cuts connections that are idle for {seconds} s"),
         })
     }

@@ -18,6 +18,16 @@ pub enum Front {
 }
 
 impl Front {
+    /// Who answers with this page: `HAProxy`, whose own pages all begin alike (haproxy/haproxy `src/http.c`).
+    pub fn of_page(body: &str) -> Option<Self> {
+        body.trim_start().starts_with("<html><body><h1>").then_some(Self::Haproxy)
+    }
+
+    /// Whether its answers name it.
+    pub(super) fn names_itself(self) -> bool {
+        matches!(self, Self::Nginx | Self::Caddy | Self::Apache)
+    }
+
     /// Who answers with this `Server` header.
     pub fn of(server: Option<&str>) -> Option<Self> {
         let server = server?.to_ascii_lowercase();

@@ -29,12 +29,32 @@ fn statuses_name_their_cause() {
         (502, "server-behind-down"),
         (503, "server-behind-down"),
         (504, "server-behind-down"),
+        (500, "front-end-fails"),
+        (501, "front-end-fails"),
+        (401, "password-wanted"),
+        (407, "password-wanted"),
+        (410, "path-unknown-to-front-end"),
+        (418, "web-page"),
+        (429, "too-many-requests"),
+        (451, "forbidden"),
+        (511, "login-first"),
         (505, "http-version"),
         (520, "cdn-origin"),
         (530, "cdn-origin"),
-        (418, "none"),
     ] {
         assert_eq!(code(&format!("HTTP/1.1 {status} x\r\n\r\n")), expected, "{status}");
+    }
+}
+
+#[test]
+fn every_refusal_has_a_cause_and_a_cure() {
+    for status in 200..=599 {
+        for server in ["", "Server: nginx\r\n", "Server: cloudflare\r\n", "Server: Apache/2.4\r\n"] {
+            let answer = format!("HTTP/1.1 {status} x\r\n{server}\r\n");
+            let cause = cause_of(&answer, true).unwrap_or_else(|| panic!("{answer}"));
+            let front = Front::of(server.strip_prefix("Server: "));
+            assert!(!cause.cures(front).is_empty(), "{answer}");
+        }
     }
 }
 
@@ -50,6 +70,13 @@ fn pages_tell_causes_of_one_status_apart() {
         ("400 Bad Request", "Client sent an HTTP request to an HTTPS server.\n", "plain-to-tls-port"),
         ("400 Bad Request\r\nServer: nginx", "Request Header Or Cookie Too Large", "head-too-long"),
         ("400 Bad Request", "400 Bad Request", "request-garbled"),
+        (
+            "400 Bad Request\r\nServer: nginx",
+            "<center><h1>400 Bad Request</h1></center>\r\n<hr><center>nginx</center>",
+            "request-garbled",
+        ),
+        ("409 Conflict\r\nServer: cloudflare", "error code: 1001", "cdn-host-unknown"),
+        ("409 Conflict\r\nServer: nginx", "error code: 1001", "web-page"),
         ("400 Bad Request\r\nSec-Websocket-Version: 13", "Bad Request\n", "upgrade-not-forwarded"),
         ("400 Bad Request\r\nServer: cloudflare", "Bad Request\n", "cdn-websocket-off"),
         ("403 Forbidden\r\nServer: cloudflare", "error code: 1020", "cdn-forbidden"),
@@ -94,6 +121,12 @@ fn front_end_that_answered_gets_its_own_lines_only() {
     assert_eq!(places(Front::of(Some("Apache/2.4"))), [Where::Apache]);
     assert_eq!(places(Front::of(Some("openresty/1.25"))), [Where::Nginx]);
     assert!(places(None).len() > 3);
+    // Who has no line of its own gets none of those that would have named themselves.
+    let alpn = Cause::Alpn.cures(Some(Front::Nginx));
+    assert!(!alpn.iter().any(|cure| cure.place == Where::Caddy), "{alpn:?}");
+    let garbled = Cause::RequestGarbled.cures(Some(Front::Nginx));
+    assert!(garbled.iter().any(|cure| cure.place == Where::Haproxy), "it never names itself");
+    assert_eq!(Front::of_page("<html><body><h1>503 Service Unavailable</h1>\n"), Some(Front::Haproxy));
     // A CDN has no say in a path; who stands behind it does.
     let behind_cdn = Cause::PathUnknownToServer.cures(Some(Front::Cdn));
     assert!(behind_cdn.iter().any(|cure| cure.place == Where::Nginx));

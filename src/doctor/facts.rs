@@ -97,11 +97,41 @@ impl Certificate {
         }
     }
 
+    /// Whether it is for this name, with `*` for one label (RFC 6125 section 6.4.3).
+    pub(super) fn covers(&self, name: &str) -> bool {
+        let below = name.split_once('.').map(|(_, below)| below);
+        self.names.iter().any(|own| match own.strip_prefix("*.") {
+            Some(own) => below.is_some_and(|below| below.eq_ignore_ascii_case(own)),
+            None => own.eq_ignore_ascii_case(name),
+        })
+    }
+
+    /// Whether a well-known authority issued it.
+    pub(super) fn is_public(&self) -> bool {
+        PUBLIC_AUTHORITIES.iter().any(|name| self.issuer.contains(name))
+    }
+
     /// Whole days until it ends, from `now` in Unix seconds; negative when it has ended.
     pub(super) fn days_left(&self, now: i64) -> i64 {
         (self.not_after - now).div_euclid(SECONDS_A_DAY)
     }
 }
+
+/// Authorities whose certificates are never issued by a root itself: one that comes alone lacks its intermediate.
+const PUBLIC_AUTHORITIES: [&str; 12] = [
+    "Let's Encrypt",
+    "ZeroSSL",
+    "Google Trust Services",
+    "DigiCert",
+    "Sectigo",
+    "GlobalSign",
+    "Amazon",
+    "TrustAsia",
+    "Buypass",
+    "SSL Corporation",
+    "GoDaddy",
+    "Microsoft",
+];
 
 const SECONDS_A_DAY: i64 = 86_400;
 

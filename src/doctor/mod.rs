@@ -76,8 +76,10 @@ async fn examine(doctor: &Doctor, config: &Config, app: &App) -> Result<Vec<Chec
             continue;
         }
         for (server, way) in vmess.servers.iter().zip(&way.servers) {
-            let tag = outbound.tag.clone();
-            checks.push(examine_server(doctor, tag, server, &vmess.stream, way).await);
+            let hop = outbound.dial.through.as_ref().and_then(|next| config.outbounds.get(next.outbound));
+            let through = hop.map(|hop| hop.tag.as_deref().unwrap_or("without a tag"));
+            let served = Served { outbound, server, stream: &vmess.stream, through };
+            checks.push(examine_server(doctor, &served, way).await);
         }
     }
     if let Some(tag) = doctor.outbound.as_ref().filter(|_| checks.is_empty()) {
@@ -96,20 +98,26 @@ async fn examine(doctor: &Doctor, config: &Config, app: &App) -> Result<Vec<Chec
     Ok(checks)
 }
 
-async fn examine_server(
-    doctor: &Doctor,
-    tag: Option<String>,
-    server: &VmessServer,
-    stream: &ClientStream,
-    way: &outbound::VmessServer,
-) -> Check {
+/// A server as the configuration has it.
+struct Served<'a> {
+    outbound: &'a wsray_config::Outbound,
+    server: &'a VmessServer,
+    stream: &'a ClientStream,
+    /// The tag of the outbound that the way to it goes through.
+    through: Option<&'a str>,
+}
+
+async fn examine_server(doctor: &Doctor, served: &Served<'_>, way: &outbound::VmessServer) -> Check {
+    let Served { outbound, server, stream, through } = *served;
     let user = server.users.first().map_or(String::new(), |user| format!(", user {:?}", user.id));
     let path = stream.ws.as_ref().map_or("", |ws| ws.path.as_str().split('?').next().unwrap_or_default());
     let scheme = scheme(stream.tls.is_some(), stream.ws.is_some());
     let title = format!("{scheme}://{}{path}{user}", way.connector.server);
-    let mut check = new_check(doctor, "outbound", tag, title);
+    let mut check = new_check(doctor, "outbound", outbound.tag.clone(), title);
+    check.known.push((PATH, path.to_owned()));
     let subject = Subject {
         connector: &way.connector,
+        through,
         tls: stream.tls.as_ref(),
         lead: &[],
         user: way.users.first(),
@@ -120,6 +128,10 @@ async fn examine_server(
     finish(&check);
     check
 }
+
+/// What cures have in the place of the path and of the server's port.
+const PATH: &str = "/path";
+const PORT: &str = "PORT";
 
 /// Walks, within the time.
 async fn go(check: &mut Check, subject: &Subject<'_>) {
@@ -141,7 +153,16 @@ fn scheme(tls: bool, ws: bool) -> &'static str {
 
 fn new_check(doctor: &Doctor, kind: &'static str, tag: Option<String>, title: String) -> Check {
     let live = doctor.form == ReportForm::Text;
-    let check = Check { kind, tag, title, steps: Vec::new(), front: None, notes: Vec::new(), live };
+    let check = Check {
+        kind,
+        tag,
+        title,
+        steps: Vec::new(),
+        front: None,
+        known: Vec::new(),
+        notes: Vec::new(),
+        live,
+    };
     if live {
         say(&check.heading());
     }

@@ -10,10 +10,12 @@ use std::{
 
 use rand::RngExt;
 use tokio::time::{Instant, timeout, timeout_at};
-use wsray_vmess::{Secrets, Target, open_response};
+use wsray_vmess::{ChunkOpener, Direction, Progress, Request, Target, open_response};
 use wsray_ws::{ClientOptions, ResponseError, Role, Step, Upgraded};
 
+use super::facts;
 use crate::{
+    cause::Front,
     outbound::VmessUser,
     stream::SMALL_BYTES,
     transport::{Channel, ConnectError, Connector, HANDSHAKE_TIMEOUT, HandshakeError},
@@ -30,6 +32,15 @@ pub(super) struct Exchange {
     pub(super) outcome: Result<Upgraded, NoUpgrade>,
 }
 
+impl Exchange {
+    /// Who answered, if it says so.
+    pub(super) fn front(&self) -> Option<Front> {
+        let head = facts::head(&self.heard)?;
+        let page = String::from_utf8_lossy(self.heard.get(head.body..).unwrap_or_default());
+        Front::of(head.server.as_deref()).or_else(|| Front::of_page(&page))
+    }
+}
+
 /// Why there is no WebSocket.
 #[derive(Debug)]
 pub(super) enum NoUpgrade {
@@ -42,7 +53,7 @@ pub(super) enum NoUpgrade {
 /// What came of a VMess opening.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Heard {
-    /// The server knows the user; whether more than the header came.
+    /// The server knows the user; whether anything came from the target, an end aside.
     Answered {
         took: Duration,
         data: bool,
@@ -183,7 +194,7 @@ pub(super) async fn session(
     let mut exchange = None;
     let connecting = Instant::now() + HANDSHAKE_TIMEOUT;
     let talk = async {
-        let (opening, secrets) = user
+        let (opening, request) = user
             .opening(words.target.clone(), &words.payload, words.unix_seconds)
             .map_err(|error| error.to_string())?;
         let mut channel = connect(connector, lead, connecting).await.map_err(|error| error.to_string())?;
@@ -200,23 +211,23 @@ pub(super) async fn session(
             }
         }
         channel.queue(&opening[carried..]).map_err(|error| error.to_string())?;
-        Ok(listen(&mut channel, &secrets, Instant::now() + limit).await)
+        Ok(listen(&mut channel, &request, Instant::now() + limit).await)
     };
     let heard = talk.await.unwrap_or_else(Heard::NoConnection);
     (exchange, heard)
 }
 
 /// Waits for the answer to an opening.
-async fn listen(channel: &mut Channel, secrets: &Secrets, deadline: Instant) -> Heard {
+async fn listen(channel: &mut Channel, request: &Request, deadline: Instant) -> Heard {
     let started = Instant::now();
     let mut heard = Vec::new();
     loop {
         let Ok(more) = timeout_at(deadline, read(channel, &mut heard)).await else { return Heard::Silence };
         let took = started.elapsed();
-        match open_response(&heard, secrets) {
+        match open_response(&heard, &request.secrets) {
             Ok(wsray_vmess::Step::Done { used, .. }) => {
-                let data = used < heard.len() || follows(channel, &mut heard).await;
-                return Heard::Answered { took, data };
+                let data = timeout(DATA_WAIT, has_data(channel, request, &mut heard, used)).await;
+                return Heard::Answered { took, data: data.unwrap_or(false) };
             }
             Err(_) => return Heard::Foreign { start: heard },
             Ok(wsray_vmess::Step::NeedMore) => {}
@@ -231,8 +242,20 @@ async fn listen(channel: &mut Channel, secrets: &Secrets, deadline: Instant) -> 
     }
 }
 
-async fn follows(channel: &mut Channel, heard: &mut Vec<u8>) -> bool {
-    timeout(DATA_WAIT, read(channel, heard)).await.is_ok_and(|read| read.is_ok())
+/// Whether a chunk with something in it comes before the end; `used` is where the response's header ends.
+async fn has_data(channel: &mut Channel, request: &Request, heard: &mut Vec<u8>, used: usize) -> bool {
+    let Ok(mut opener) = ChunkOpener::new(request, Direction::Response) else { return false };
+    let (mut used, mut payloads) = (used, Vec::new());
+    loop {
+        let opened = opener.open(heard, used, &mut payloads);
+        if !payloads.is_empty() {
+            return true;
+        }
+        used = opened.used;
+        if !matches!(opened.outcome, Progress::NeedMore { .. }) || read(channel, heard).await.is_err() {
+            return false;
+        }
+    }
 }
 
 /// Sends what is queued, and appends what comes; an error says how the connection ended.

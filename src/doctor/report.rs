@@ -4,7 +4,7 @@ use std::{fmt, io::Write as _, time::Duration};
 
 use serde_json::{Value, json};
 
-use crate::cause::{Cause, Front};
+use crate::cause::{Cause, Cure, Front};
 
 /// How a step went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +84,8 @@ pub(super) struct Check {
     pub(super) steps: Vec<Step>,
     /// Who answered, if it said so.
     pub(super) front: Option<Front>,
+    /// What stands for it in cures, and what it is: the path, and the port of an inbound.
+    pub(super) known: Vec<(&'static str, String)>,
     /// What cannot be seen from here.
     pub(super) notes: Vec<&'static str>,
     /// Print every step when it is there.
@@ -113,8 +115,8 @@ impl Check {
         for step in &self.steps {
             for (n, cause) in step.causes.iter().enumerate() {
                 let lead = if n == 0 { "\n  cause: " } else { "  or:    " };
-                out.extend([lead, &cause.to_string(), "\n"]);
-                for (n, cure) in cause.cures(self.front).iter().enumerate() {
+                out.extend([lead, &cause.to_string(), " [", cause.code(), "]\n"]);
+                for (n, cure) in self.cures(cause).iter().enumerate() {
                     let lead = if n == 0 { "change" } else { "or" };
                     out.extend(["    ", lead, " ", &cure.place.to_string(), ":\n"]);
                     for line in &cure.lines {
@@ -127,6 +129,17 @@ impl Check {
             out.extend(["\n  note: ", note, "\n"]);
         }
         out
+    }
+
+    /// What helps, with what is known filled in, so that it can be copied.
+    fn cures(&self, cause: &Cause) -> Vec<Cure> {
+        let mut cures = cause.cures(self.front);
+        for line in cures.iter_mut().flat_map(|cure| &mut cure.lines) {
+            for (stands_for, known) in &self.known {
+                *line = line.replace(stands_for, known);
+            }
+        }
+        cures
     }
 
     pub(super) fn json(&self) -> Value {
@@ -144,8 +157,7 @@ impl Check {
         let details: serde_json::Map<_, _> =
             step.details.iter().map(|(name, text)| ((*name).to_owned(), json!(text))).collect();
         let cures = |cause: &Cause| {
-            let cures = cause.cures(self.front);
-            cures
+            self.cures(cause)
                 .iter()
                 .map(|cure| json!({ "where": cure.place.code(), "write": cure.lines }))
                 .collect::<Vec<_>>()

@@ -12,12 +12,13 @@ use wsray_vmess::{CmdKey, SecurityChoice, Target};
 use wsray_ws::ClientOptions;
 
 use super::{
-    finish, go, new_check,
+    PATH, PORT, finish, go, new_check,
     report::{Check, Status, Step},
     scheme,
     walk::{Subject, trusting},
 };
 use crate::{
+    cause::Cause,
     cli::Doctor,
     inbound::{self, Connections, Inbound, Listener},
     outbound::{Packets, VmessUser},
@@ -43,18 +44,21 @@ pub(super) async fn examine(
     let listen = &config.listen;
     let address = listen.address().zip(listen.ports());
     let address = address.map(|(address, ports)| SocketAddr::new(address, ports.first()));
+    let port = address.map(|address| address.port());
     let at = address.map_or_else(|| "unix socket".to_owned(), |address| address.to_string());
     let path = stream.ws.as_ref().map_or("", |ws| ws.path.as_str());
     let user = vmess.users.first().map_or(String::new(), |user| format!(", user {:?}", user.id));
     let title = format!("{}://{at}{path}{user}", scheme(stream.tls.is_some(), stream.ws.is_some()));
     let mut check = new_check(doctor, "inbound", config.tag.clone(), title);
     check.notes.push(UNSEEN);
+    check.known.push((PATH, path.split('?').next().unwrap_or_default().to_owned()));
+    check.known.extend(port.map(|port| (PORT, port.to_string())));
     if let ProxyProtocol::From(senders) = &stream.accept_proxy_protocol
         && !IpSet::new(senders.iter().copied()).contains(IpAddr::V4(Ipv4Addr::LOCALHOST))
     {
         let text = "only the senders of the PROXY protocol get in, and this machine is none of them";
         check.push(Step::new("port", Status::Warn, text));
-    } else if let Some((target, _serving)) = there(&mut check, address, &config.socket, inbound).await {
+    } else if let Some((target, serving)) = there(&mut check, address, &config.socket, inbound).await {
         let tls = stream.tls.as_ref().map(|tls| trusting(&tls.place));
         let user = vmess.users.first().map(|user| VmessUser {
             cmd_key: CmdKey::new(&user.id),
@@ -68,6 +72,7 @@ pub(super) async fn examine(
         if let Some(connector) = connector(vmess, target, tls.as_ref()) {
             let subject = Subject {
                 connector: &connector,
+                through: None,
                 tls: tls.as_ref(),
                 lead: if stream.accept_proxy_protocol == ProxyProtocol::Off { &[] } else { LEAD },
                 user: user.as_ref(),
@@ -76,9 +81,45 @@ pub(super) async fn examine(
             };
             go(&mut check, &subject).await;
         }
+        if serving.0.is_none() {
+            suspect_others(&mut check);
+        }
     }
     finish(&check);
     check
+}
+
+/// Whoever listens on the port may not be this inbound at all: likely where the answer is none that a VMess server gives.
+fn suspect_others(check: &mut Check) {
+    let failed = check.steps.iter_mut().find(|step| step.status == Status::Fail);
+    let Some(causes) = failed.map(|step| &mut step.causes) else { return };
+    let is_foreign = matches!(
+        causes.first(),
+        Some(
+            Cause::WebPage
+                | Cause::NotHttp
+                | Cause::NotVmess
+                | Cause::PathUnknownToFront
+                | Cause::Redirect { .. }
+                | Cause::Forbidden
+                | Cause::PasswordWanted
+                | Cause::FrontFails { .. }
+        )
+    );
+    if is_foreign {
+        *causes = vec![Cause::PortTaken];
+    } else {
+        causes.push(Cause::PortTaken);
+    }
+}
+
+/// Why the system gives an inbound no socket; `None` when the message says all there is.
+fn of_bind(error: &std::io::Error) -> Option<Cause> {
+    match error.kind() {
+        std::io::ErrorKind::AddrNotAvailable => Some(Cause::NotOurAddress),
+        std::io::ErrorKind::PermissionDenied => Some(Cause::PortForbidden),
+        _ => None,
+    }
 }
 
 /// Stops serving when dropped.
@@ -112,7 +153,8 @@ async fn there(
             return Some((reachable(address), Serving(None)));
         }
         Err(error) => {
-            check.push(Step::new("port", Status::Fail, format!("cannot listen on {address}: {error}")));
+            let text = format!("cannot listen on {address}: {error}");
+            check.push(Step::new("port", Status::Fail, text).causes(of_bind(&error)));
             return None;
         }
     }

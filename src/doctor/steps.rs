@@ -51,6 +51,10 @@ pub(super) fn secured_step(step: Step, seen: Option<&Certificate>) -> Step {
         step = step.causes([Cause::CertificateNotYetValid]);
     } else if seen.days_left(now) < SOON {
         step.status = Status::Warn;
+    } else if seen.chain == 1 && !seen.self_signed && seen.is_public() {
+        // Only who has the intermediate certificate from elsewhere gets in.
+        step.status = Status::Warn;
+        step = step.causes([Cause::CertificateChain]);
     }
     step
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     facts::{self, Certificate},
     probe::{Exchange, Heard, NoUpgrade},
-    verdict::{EarlySeen, VmessSeen, of_early, of_vmess},
+    verdict::{EarlySeen, VmessSeen, of_connect, of_early, of_vmess},
 };
 use crate::cause::Cause;
 
@@ -51,6 +51,33 @@ fn clock_is_the_cause_when_another_one_is_answered_or_http_says_so() {
     assert_eq!(of_vmess(&VmessSeen { ahead: Some(120), ..silent }), [Cause::IdUnknown]);
 }
 
+/// The texts are those of `getaddrinfo` in glibc and musl.
+#[test]
+fn failures_below_tls_are_told_apart() {
+    use crate::transport::ConnectError;
+    use std::io::{Error, ErrorKind};
+    let resolve = |source| ConnectError::Resolve { name: "server.test".to_owned(), source };
+    for (text, expected) in [
+        ("failed to lookup address information: Name or service not known", Cause::NameUnknown),
+        ("failed to lookup address information: No address associated with hostname", Cause::NameUnknown),
+        ("failed to lookup address information: Name does not resolve", Cause::NameUnknown),
+        ("failed to lookup address information: Temporary failure in name resolution", Cause::ResolverFails),
+        ("failed to lookup address information: Try again", Cause::ResolverFails),
+        ("name server 192.0.2.1:53: no answer in 4 s", Cause::ResolverFails),
+    ] {
+        assert_eq!(of_connect(&resolve(Error::other(text))), Some(expected), "{text}");
+    }
+    assert_eq!(of_connect(&resolve(ErrorKind::NotFound.into())), Some(Cause::NameUnknown));
+    let connect = |address: &str, kind: ErrorKind| {
+        of_connect(&ConnectError::Connect { address: address.parse().unwrap(), source: kind.into() })
+    };
+    let (v4, v6) = ("192.0.2.1:443", "[2001:db8::1]:443");
+    assert_eq!(connect(v6, ErrorKind::NetworkUnreachable), Some(Cause::NoNetwork { v6: true }));
+    assert_eq!(connect(v4, ErrorKind::NetworkUnreachable), Some(Cause::NoNetwork { v6: false }));
+    assert_eq!(connect(v4, ErrorKind::HostUnreachable), Some(Cause::NoRoute));
+    assert_eq!(connect(v4, ErrorKind::ConnectionRefused), Some(Cause::PortClosed));
+}
+
 #[test]
 fn foreign_answers_tell_whether_they_are_http() {
     let foreign = |start: &[u8]| vmess(Heard::Foreign { start: start.to_vec() }, Heard::Silence);
@@ -90,15 +117,47 @@ fn head_is_read_behind_interim_answers() {
 }
 
 #[test]
-fn days_count_down_to_the_end_of_a_certificate() {
-    let certificate = Certificate {
+fn names_of_a_certificate_cover_one_label_for_a_star() {
+    let names = ["a.test", "*.b.test"].map(str::to_owned).to_vec();
+    let certificate = Certificate { names, ..certificate() };
+    for (name, expected) in
+        [("A.test", true), ("x.b.test", true), ("b.test", false), ("x.y.b.test", false), ("c.test", false)]
+    {
+        assert_eq!(certificate.covers(name), expected, "{name}");
+    }
+}
+
+fn certificate() -> Certificate {
+    Certificate {
         names: Vec::new(),
         issuer: String::new(),
         not_before: 0,
         not_after: 86_400 * 10,
         self_signed: false,
         chain: 1,
+    }
+}
+
+#[test]
+fn only_a_lone_certificate_of_a_public_authority_lacks_its_intermediate() {
+    use super::{
+        report::{Status, Step},
+        steps::secured_step,
     };
+    let far = 86_400 * 365 * 200;
+    let of = |issuer: &str, chain| {
+        let seen = Certificate { issuer: issuer.to_owned(), not_after: far, chain, ..certificate() };
+        secured_step(Step::new("tls", Status::Ok, ""), Some(&seen))
+    };
+    let lone = of("C=US, O=Let's Encrypt, CN=R11", 1);
+    assert_eq!((lone.status, &lone.causes[..]), (Status::Warn, &[Cause::CertificateChain][..]));
+    assert_eq!(of("C=US, O=Let's Encrypt, CN=R11", 2).status, Status::Ok);
+    assert_eq!(of("CN=My own authority", 1).status, Status::Ok);
+}
+
+#[test]
+fn days_count_down_to_the_end_of_a_certificate() {
+    let certificate = certificate();
     assert_eq!(certificate.days_left(0), 10);
     assert_eq!(certificate.days_left(86_400 * 10 + 1), -1);
     assert_eq!(facts::day(784_111_777), "1994-11-06");

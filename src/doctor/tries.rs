@@ -72,6 +72,11 @@ pub(super) async fn after_upgrade(
         Err(_) => {
             tries.push(Box::pin(asked(connector, PROXY_HEADER, options.clone(), Cause::ProxyHeaderWanted)));
             tries.push(Box::pin(without_websocket(subject)));
+            // nginx's `return 444` for hosts that it does not serve.
+            for other in other_hosts(connector, options) {
+                let host = other.host.clone();
+                tries.push(Box::pin(asked(connector, subject.lead, other, Cause::OtherHostWorks { host })));
+            }
         }
     }
     if connector.tls.is_none() && subject.lead.is_empty() {

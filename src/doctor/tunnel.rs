@@ -164,6 +164,7 @@ impl Subject<'_> {
             let small = probe::session(self.connector, self.lead, user, words, Early::Yes, SESSION).await;
             seen.small = Some(small);
         }
+        check.front = check.front.or_else(|| seen.full.0.as_ref()?.front());
         check.push(early_step(&seen, most));
     }
 

@@ -9,46 +9,48 @@ use crate::{
     transport::{ConnectError, HandshakeError},
 };
 
-/// Authorities whose certificates are never issued by a root itself: one that comes alone lacks its intermediate.
-const PUBLIC_AUTHORITIES: [&str; 12] = [
-    "Let's Encrypt",
-    "ZeroSSL",
-    "Google Trust Services",
-    "DigiCert",
-    "Sectigo",
-    "GlobalSign",
-    "Amazon",
-    "TrustAsia",
-    "Buypass",
-    "SSL Corporation",
-    "GoDaddy",
-    "Microsoft",
-];
-
 /// Why TCP did not come about; `None` when the message says all there is.
 pub(super) fn of_connect(error: &ConnectError) -> Option<Cause> {
-    use std::io::ErrorKind::ConnectionRefused;
+    use std::io::ErrorKind::{ConnectionRefused, NetworkUnreachable};
     match error {
-        ConnectError::Resolve { .. } => Some(Cause::NameUnknown),
+        ConnectError::Resolve { source, .. } if is_no_such_name(source) => Some(Cause::NameUnknown),
+        ConnectError::Resolve { .. } => Some(Cause::ResolverFails),
         ConnectError::Connect { source, .. } if source.kind() == ConnectionRefused => Some(Cause::PortClosed),
+        ConnectError::Connect { address, source } if source.kind() == NetworkUnreachable => {
+            Some(Cause::NoNetwork { v6: address.is_ipv6() })
+        }
         ConnectError::Connect { .. } | ConnectError::Timeout { .. } => Some(Cause::NoRoute),
         _ => None,
     }
 }
 
-/// Why TLS did not come about; `seen` is the certificate when it was looked at without checking it.
-pub(super) fn of_tls(error: &ConnectError, seen: Option<&Certificate>) -> Vec<Cause> {
-    let ConnectError::Tls(error) = error else { return vec![Cause::Unanswered, Cause::PortWithoutTls] };
+/// Whether somebody knows that there is no such name, or no address, rather than that nobody could be asked. The texts
+/// are those of `getaddrinfo` for `EAI_NONAME` and `EAI_NODATA` in glibc, musl and the BSDs.
+fn is_no_such_name(error: &std::io::Error) -> bool {
+    const TEXTS: [&str; 4] =
+        ["not known", "No address associated", "does not resolve", "has no usable address"];
+    let text = error.to_string();
+    error.kind() == std::io::ErrorKind::NotFound || TEXTS.iter().any(|known| text.contains(known))
+}
+
+/// Why TLS did not come about for the name `asked`; `seen` is the certificate when it was looked at without checking it.
+pub(super) fn of_tls(error: &ConnectError, seen: Option<&Certificate>, asked: &str) -> Vec<Cause> {
+    let ConnectError::Tls(error) = error else { return vec![Cause::TlsUnanswered] };
     let cause = match error {
         HandshakeError::Tls(error) => cause::of_tls(error),
         _ => Some(Cause::TlsCut),
     };
     match (cause, seen) {
         (Some(Cause::CertificateIssuer), Some(seen)) if seen.self_signed => {
-            vec![Cause::CertificateSelfSigned]
+            let mut causes = vec![Cause::CertificateSelfSigned];
+            // Nobody should be told to trust whoever answers in the server's place.
+            if !seen.covers(asked) {
+                causes.push(Cause::CertificateName { names: seen.names_text() });
+            }
+            causes
         }
         (Some(Cause::CertificateIssuer), Some(seen)) if seen.chain == 1 => {
-            let public = PUBLIC_AUTHORITIES.iter().any(|name| seen.issuer.contains(name));
+            let public = seen.is_public();
             let mut causes = vec![Cause::CertificateIssuer, Cause::CertificateChain];
             if public {
                 causes.reverse();

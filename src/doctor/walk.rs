@@ -16,7 +16,7 @@ use super::{
     verdict::{self, Secured},
 };
 use crate::{
-    cause::{Cause, Front},
+    cause::Cause,
     outbound::VmessUser,
     transport::{Channel, ConnectError, Connector, Socket, TlsDial, client_config},
     vmess::unix_seconds,
@@ -25,6 +25,8 @@ use crate::{
 /// What is examined.
 pub(super) struct Subject<'a> {
     pub(super) connector: &'a Connector,
+    /// The tag of the outbound that all of it goes through.
+    pub(super) through: Option<&'a str>,
     /// Its TLS as configured, to look at a certificate that is refused.
     pub(super) tls: Option<&'a ClientTls>,
     /// Bytes before everything else: a PROXY protocol header.
@@ -98,21 +100,22 @@ impl Subject<'_> {
     /// Name and TCP.
     async fn reach(&self, check: &mut Check) -> Option<Channel> {
         let server = &self.connector.server;
-        if self.connector.dialer.through.is_some() {
-            return self.reach_through(check).await;
+        if let Some(tag) = self.through {
+            return self.reach_through(check, tag).await;
         }
         let started = Instant::now();
         let resolved = timeout(RESOLVE, self.connector.dialer.resolve(server)).await;
         let addresses = match resolved {
             Ok(Ok(addresses)) => addresses,
             Ok(Err(error)) => {
-                check.push(Step::new("dns", Status::Fail, error.to_string()).causes([Cause::NameUnknown]));
+                let cause = verdict::of_connect(&error);
+                check.push(Step::new("dns", Status::Fail, error.to_string()).causes(cause));
                 check.push(Step::new("tcp", Status::Skipped, "not tried"));
                 return None;
             }
             Err(_) => {
                 let text = format!("the resolver did not answer within {} s", RESOLVE.as_secs());
-                check.push(Step::new("dns", Status::Fail, text).causes([Cause::NameUnknown]));
+                check.push(Step::new("dns", Status::Fail, text).causes([Cause::ResolverFails]));
                 check.push(Step::new("tcp", Status::Skipped, "not tried"));
                 return None;
             }
@@ -133,12 +136,37 @@ impl Subject<'_> {
     }
 
     /// By way of another outbound, which finds the name and connects.
-    async fn reach_through(&self, check: &mut Check) -> Option<Channel> {
-        let server = &self.connector.server;
-        let started = Instant::now();
-        let connected = self.connector.dialer.tcp(server).await;
-        let where_to = format!("{server}, by way of another outbound, which is not examined here");
-        self.connected(check, connected, where_to, started.elapsed()).await
+    async fn reach_through(&self, check: &mut Check, tag: &str) -> Option<Channel> {
+        match self.connector.dialer.tcp(&self.connector.server).await {
+            Ok(socket) => {
+                let text =
+                    format!("by way of the outbound {tag:?}: whether it gets there shows in what follows");
+                check.push(Step::new("tcp", Status::Skipped, text));
+                self.led(socket).await
+            }
+            Err(error) => {
+                let cause = Cause::WayThrough { tag: tag.to_owned() };
+                check.push(Step::new("tcp", Status::Fail, error.to_string()).causes([cause]));
+                None
+            }
+        }
+    }
+
+    /// A fresh connection, with what goes before everything else sent.
+    async fn led(&self, socket: Socket) -> Option<Channel> {
+        let mut channel = Channel::new(socket, self.connector.pool.clone());
+        let led = self.lead.is_empty() || channel.write_all(self.lead).await.is_ok();
+        led.then_some(channel)
+    }
+
+    /// Where nothing was answered and another outbound lies on the way, that is the first to suspect.
+    fn suspect_way(&self, causes: &mut Vec<Cause>) {
+        let unanswered = [Cause::ClosedUnanswered, Cause::Unanswered, Cause::TlsCut, Cause::TlsUnanswered];
+        if let (Some(tag), Some(first)) = (self.through, causes.first())
+            && unanswered.contains(first)
+        {
+            causes.insert(0, Cause::WayThrough { tag: tag.to_owned() });
+        }
     }
 
     async fn connected(
@@ -151,9 +179,7 @@ impl Subject<'_> {
         match connected {
             Ok(socket) => {
                 check.push(Step::new("tcp", Status::Ok, where_to).took(took));
-                let mut channel = Channel::new(socket, self.connector.pool.clone());
-                let led = self.lead.is_empty() || channel.write_all(self.lead).await.is_ok();
-                led.then_some(channel)
+                self.led(socket).await
             }
             Err(error) => {
                 let cause = verdict::of_connect(&error);
@@ -180,11 +206,17 @@ impl Subject<'_> {
             }
             Err(error) => {
                 let seen = self.look(&error).await;
-                let mut causes = verdict::of_tls(&error, seen.as_ref());
+                let mut causes = verdict::of_tls(&error, seen.as_ref(), &name);
                 if causes == [Cause::TlsCut] && tries::proxy_header_helps_tls(self.connector).await {
                     causes = vec![Cause::ProxyHeaderWanted];
                 }
-                let text = plain(&error);
+                self.suspect_way(&mut causes);
+                let text = match &error {
+                    ConnectError::Timeout { .. } => {
+                        format!("no answer to the TLS handshake within {} s", SECURE.as_secs())
+                    }
+                    error => plain(error),
+                };
                 let mut step = Step::new("tls", Status::Fail, text).took(took).detail("name asked for", name);
                 if let Some(seen) = &seen {
                     step = with_certificate(step, seen);
@@ -218,7 +250,7 @@ impl Subject<'_> {
     ) -> bool {
         let (exchange, _) = probe::upgrade(channel, options, &[], UPGRADE).await;
         let head = facts::head(&exchange.heard);
-        check.front = Front::of(head.as_ref().and_then(|head| head.server.as_deref()));
+        check.front = exchange.front();
         seen.upgrade = exchange.took;
         seen.answered = head.is_some();
         seen.date = head.as_ref().and_then(|head| head.date);
@@ -246,6 +278,7 @@ impl Subject<'_> {
         if let Some(tried) = tried {
             causes = vec![tried];
         }
+        self.suspect_way(&mut causes);
         let text = match refused {
             NoUpgrade::Answer(error) => error.to_string(),
             NoUpgrade::Closed => "the connection was closed without an answer".to_owned(),

@@ -381,14 +381,14 @@ impl VmessUser {
         target: Target,
         payload: &[u8],
         unix_seconds: u64,
-    ) -> Result<(Vec<u8>, Secrets), OutboundError> {
+    ) -> Result<(Vec<u8>, Request), OutboundError> {
         let crypto = |error: wsray_vmess::CryptoError| OutboundError::Crypto(error.to_string());
         let request = self.request(Command::Tcp(target));
         let mut sealer = ChunkSealer::new(&request, Direction::Request).map_err(crypto)?;
         let mut opening = self.open(&request, unix_seconds).map_err(crypto)?;
         let said = Said { pieces: vec![payload.to_vec()], ended: false };
         said.seal_onto(&mut sealer, &mut opening)?;
-        Ok((opening, request.secrets))
+        Ok((opening, request))
     }
 }
 

@@ -157,6 +157,27 @@ pub(super) fn caddy(site: &str) -> front::Front {
     program("caddy", "Caddyfile", &config, &["run", "--adapter", "caddyfile", "--config"])
 }
 
+/// Apache with one virtual host and these modules.
+pub(super) fn apache(host: &str, modules: &[&str]) -> front::Front {
+    let port = free_port();
+    let directory = temporary_directory("apache");
+    let peers = peer("any").parent().unwrap().parent().unwrap().canonicalize().unwrap();
+    let installed = peers.join("debian/usr/lib/apache2/modules");
+    let module = |name: &&str| format!("LoadModule {name}_module {}/mod_{name}.so\n", installed.display());
+    let modules: String = ["mpm_event", "authz_core"].iter().chain(modules).map(module).collect();
+    let user = if is_root() { "User nobody\nGroup nogroup\n" } else { "" };
+    let place = directory.display();
+    let config = format!(
+        "ServerName localhost\nPidFile {place}/apache.pid\nErrorLog /dev/stderr\nMutex pthread\n{user}{modules}\
+         Listen 127.0.0.1:{port}\n<VirtualHost *:{port}>\n{host}\n</VirtualHost>\n"
+    );
+    let path = directory.join("apache.conf");
+    std::fs::write(&path, config).unwrap();
+    let mut command = Command::new(peer("apache"));
+    command.arg("-d").arg(&directory).arg("-f").arg(&path).args(["-D", "FOREGROUND"]);
+    front::Front { node: Node::start_program("apache", command, directory, &[port]), port }
+}
+
 /// Checks each in a thread of its own, as what is checked waits a lot.
 pub(super) fn at_once<T: Copy + Send, const N: usize>(items: [T; N], check: impl Fn(T) + Sync) {
     std::thread::scope(|scope| {

@@ -30,12 +30,14 @@ fn unknown_id_is_told() {
 
 #[test]
 fn server_with_legacy_users_takes_todays_header() {
-    needs!("v2ray-4.34");
+    needs!("v2ray-4.34", "v2ray-4.45");
     let link = Link::default();
-    let server = Server::start_with(Kind::V2Ray434, &link, |config| {
-        config["inbounds"][0]["settings"]["clients"][0]["alterId"] = json!(4);
+    at_once([Kind::V2Ray434, Kind::V2Ray445], |kind| {
+        let server = Server::start_with(kind, &link, |config| {
+            config["inbounds"][0]["settings"]["clients"][0]["alterId"] = json!(4);
+        });
+        examine(&client(&link, server.port)).is_well();
     });
-    examine(&client(&link, server.port)).is_well();
 }
 
 #[test]
@@ -96,6 +98,25 @@ fn proxy_protocol_on_one_side_only_is_told() {
         };
         report.names(step, code).writes("haproxy", "send-proxy");
     }
+}
+
+/// nginx is at either end of it, and closes or answers with a page of its own.
+#[test]
+fn proxy_protocol_that_nginx_does_not_expect_or_misses_is_told() {
+    needs!("haproxy", "nginx");
+    let link = Link::default();
+    let server = Server::start(Kind::Wsray, &link);
+    let location = format!("location /ray {{ proxy_pass http://127.0.0.1:{}; {UPGRADE} }}", server.port);
+    let unaware = nginx(&format!("listen PORT; {location}"));
+    let front = front::haproxy(unaware.port, "send-proxy");
+    let report = examine(&client(&link, front.port));
+    report.names("upgrade", "request-garbled").writes("haproxy", "send-proxy");
+    report.writes("nginx", "listen 443 ssl proxy_protocol;");
+    let wanting = nginx(&format!("listen PORT proxy_protocol; {location}"));
+    examine(&client(&link, wanting.port))
+        .names("upgrade", "proxy-header-wanted")
+        .writes("nginx", "without proxy_protocol");
+    examine(&client(&link, front::haproxy(wanting.port, "send-proxy").port)).is_well();
 }
 
 // Early data.

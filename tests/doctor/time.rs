@@ -114,13 +114,33 @@ fn inbounds_are_tried_in_the_process_or_where_they_run() {
     report.is_well();
     assert!(report.text.contains("somebody listens"), "{}", report.text);
     // Somebody else runs there.
-    examine(&inbound(&Link { id: crate::support::random_id(), ..link.clone() }, server.port))
-        .names("vmess", "id-unknown");
+    let report = examine(&inbound(&Link { id: crate::support::random_id(), ..link.clone() }, server.port));
+    report.names("vmess", "id-unknown");
+    assert_eq!(report.causes()[1].1, "port-taken", "{}", report.text);
+    let plain = Link { tls: Tls::Off, ..link.clone() };
+    let taken = page("200 OK", "", "hello");
+    examine(&inbound(&plain, taken)).names("upgrade", "port-taken").writes("server-machine", "ss -ltnp");
+    let mut config = inbound(&plain, free_port());
+    config["inbounds"][0]["listen"] = json!("203.0.113.1");
+    examine(&config).names("port", "listen-not-here").writes("server", "0.0.0.0");
     let report = examine(&inbound(&link, page("404 Not Found", "", "")));
     report.names("tls", "tls-to-plain-port");
     let mut config = inbound(&link, free_port());
     config["inbounds"][0]["streamSettings"]["wsSettings"]["acceptProxyProtocol"] = json!(true);
     examine(&config).is_well();
+}
+
+/// A blackhole ends a session with VMess's end mark, which is no answer of the target's.
+#[test]
+fn end_without_data_is_not_taken_for_the_targets_answer() {
+    let link = Link::default();
+    let mut config = inbound(&link, free_port());
+    config["outbounds"] = json!([{ "protocol": "blackhole" }]);
+    let report = examine(&config);
+    report.is_well();
+    assert!(!report.text.contains("through the tunnel"), "{}", report.text);
+    let target = format!("127.0.0.1:{}", page("200 OK", "", "hello"));
+    examine_with(&config, &["--target", &target]).names("vmess", "target-unreachable");
 }
 
 #[test]
@@ -150,9 +170,9 @@ fn text_tells_cause_and_change_without_colour() {
         "  ok    tcp ",
         "  FAIL  upgrade      the server answered 404 Not Found, Server: nginx/1.22.1",
         "  -     vmess        not tried",
-        "\n  cause: the request reached the server, but with a path that is not the server's\n",
+        "\n  cause: the request reached the server, but with a path that is not the server's [path-unknown-to-server]\n",
         "\n    change in the client's configuration:\n        wsSettings: \"path\"",
-        "\n    or in nginx:\n        proxy_pass ",
+        "\n    or in nginx:\n        proxy_pass http://127.0.0.1:PORT;",
         "1 of 1 examined failed.",
     ] {
         assert!(text.contains(part), "{part:?} is not in\n{text}");

@@ -6,7 +6,7 @@ use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use serde_json::json;
 
 use crate::{
-    examine::{at_once, client, examine, haproxy, nginx, settings},
+    examine::{at_once, caddy, client, examine, haproxy, nginx, settings},
     support::{
         certificate,
         config::{Link, Tls, Transport},
@@ -57,7 +57,10 @@ fn certificates_are_told() {
     let report = trusting(&other, front.port);
     report.names("tls", "certificate-name").writes("client", "serverName");
     assert!(report.text.contains("default.test, *.default.test"), "{}", report.text);
-    examine(&client(&link, front.port)).names("tls", "certificate-self-signed").writes("client", "verify");
+    let report = examine(&client(&link, front.port));
+    report.names("tls", "certificate-self-signed").writes("client", "verify");
+    // Not to be trusted: it is somebody else's.
+    assert_eq!(report.causes()[1].1, "certificate-name", "{}", report.text);
     let mut config = client(&link, front::nginx(1).port);
     let stranger = issue((2020, 1, 1), (2090, 1, 1), &["stranger.test"]);
     settings(&mut config)["tlsSettings"]["certificates"] =
@@ -84,6 +87,33 @@ fn tls_to_a_plain_port_is_told() {
     examine(&client(&secure, front.port))
         .names("tls", "tls-to-plain-port")
         .writes("nginx", "listen 443 ssl;");
+}
+
+#[test]
+fn names_that_the_front_end_has_no_certificate_for_are_told() {
+    needs!("nginx", "caddy", "haproxy");
+    let files = certificate::files();
+    let (certificate, key) = (files.certificate.display(), files.key.display());
+    let link = Link { tls: Tls::On, ..Link::default() };
+    let refused = |port: u16| {
+        let mut config = client(&link, port);
+        settings(&mut config)["tlsSettings"]["serverName"] = json!("stranger.test");
+        let report = examine(&config);
+        report.names("tls", "tls-no-certificate").writes("client", "serverName");
+        report
+    };
+    let front = nginx("listen PORT ssl; ssl_reject_handshake on;");
+    refused(front.port).writes("nginx", "ssl_reject_handshake");
+    let front = caddy(&format!("https://localhost:PORT {{\n    tls {certificate} {key}\n}}"));
+    refused(front.port).writes("caddy", "site block");
+    let front = haproxy(&format!(
+        "frontend in\n    mode http\n    bind 127.0.0.1:PORT ssl crt {} strict-sni\n    http-request return status 200",
+        files.both.display()
+    ));
+    let mut config = client(&link, front.port);
+    settings(&mut config)["tlsSettings"]["serverName"] = json!("stranger.test");
+    let report = examine(&config);
+    assert_eq!(report.causes()[0].0, "tls", "{}", report.text);
 }
 
 #[test]
