@@ -123,7 +123,7 @@ pub(crate) const RULE_KEYS: &[Key] = &[
     key("balancerTag", OtherDialect("write \"balancingTag\"")),
     key("ip", OtherDialect("write \"geoip\": [{ \"cidr\": [{ \"ipAddr\": \"10.0.0.0\", \"prefix\": 8 }] }]")),
     key("port", OtherDialect("write \"portList\": \"80,443\"")),
-    key("network", OtherDialect("write \"networks\": { \"network\": [\"TCP\"] }")),
+    key("network", OtherDialect("write \"networks\": \"tcp\"")),
     key("user", OtherDialect("write \"userEmail\": [...]")),
     key("attrs", OtherDialect("write \"attributes\"")),
     key("type", OtherDialect("remove it")),
@@ -162,9 +162,6 @@ pub(crate) const BALANCER: &[Key] = &[
     key("strategySettings", Without("every outbound counts as one that works")),
     key("fallbackTag", Read),
 ];
-
-/// `networks` of a rule.
-pub(crate) const NETWORKS: &[Key] = &[key("network", Read)];
 
 /// `services`
 pub(crate) const SERVICES: &[Key] = &[
@@ -281,7 +278,7 @@ pub(crate) const DOKODEMO: &[Key] = &[
     key("port", Read),
     key("networks", Read),
     key("followRedirect", Read),
-    key("network", OtherDialect("write \"networks\": { \"network\": [\"TCP\", \"UDP\"] }")),
+    key("network", OtherDialect("write \"networks\": \"tcp,udp\"")),
 ];
 
 /// `settings` of an http inbound, and of a blackhole outbound.

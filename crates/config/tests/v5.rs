@@ -344,7 +344,7 @@ fn rules_choose_by_inbound_and_lead_to_a_tag() {
     let text = r#"{ "inbounds": [{ "tag": "in", "protocol": "socks", "listen": "127.0.0.1", "port": 1080 }],
       "outbounds": [{ "tag": "a", "protocol": "freedom" }, { "tag": "b", "protocol": "blackhole" }],
       "router": { "domainStrategy": "AsIs", "rule": [
-        { "tag": "b", "inboundTag": ["in"] }, { "tag": "a", "networks": { "network": ["TCP", "UDP"] } } ] } }"#;
+        { "tag": "b", "inboundTag": ["in"] }, { "tag": "a", "networks": ["tcp", "UDP"] } ] } }"#;
     let rules = config(text).routing.rules;
     assert_eq!(format!("{:?} {:?}", rules[0].conditions, rules[0].to), "[Inbound([\"in\"])] Outbound(1)");
     assert_eq!(format!("{:?} {:?}", rules[1].conditions, rules[1].to), "[Network(Both)] Outbound(0)");
@@ -355,7 +355,7 @@ fn rules_choose_by_inbound_and_lead_to_a_tag() {
             "no outbound with the tag \"c\"",
         ),
         ("\"inboundTag\": [\"in\"]", "\"inboundTag\": []", "this rule has no condition"),
-        ("[\"TCP\", \"UDP\"]", "[\"ICMP\"]", "expected a network (TCP, UDP)"),
+        ("[\"tcp\", \"UDP\"]", "[\"icmp\"]", "expected a network (tcp, udp)"),
         ("\"tag\": \"b\", \"inboundTag\"", "\"inboundTag\"", "\"tag\" is missing"),
         (
             "\"tag\": \"b\", \"inboundTag\"",
@@ -390,7 +390,7 @@ fn conditions_are_those_of_v2ray_4() {
             r#""userEmail": ["a@example.com"], "protocol": ["tls"]"#,
             r#""user": "a@example.com", "protocol": "tls""#,
         ),
-        (r#""networks": { "network": ["UDP"] }"#, r#""network": "udp""#),
+        (r#""networks": "udp""#, r#""network": "udp""#),
         (r#""attributes": "attrs[':path'] == '/'""#, r#""attrs": "attrs[':path'] == '/'""#),
     ] {
         let outbounds = r#""outbounds": [{ "tag": "a", "protocol": "freedom" }]"#;

@@ -6,8 +6,7 @@ use wsray_vmess::Address;
 
 use super::{inbound::level, values};
 use crate::{
-    DokodemoInbound, DoorTarget, Networks, SocketOptions, Transparent, keys, keys5,
-    node::{Dialect, Parsed},
+    DokodemoInbound, DoorTarget, Networks, SocketOptions, Transparent, keys, keys5, node::Parsed,
     object::Object,
 };
 
@@ -72,14 +71,8 @@ fn networks(settings: &Object<'_>) -> Parsed<Networks> {
         foreign: &["unix"],
         foreign_help: "remove it",
     };
-    let node = match settings.node.dialect {
-        Dialect::V4 => settings.find_any(&["network", "allowedNetwork"]),
-        Dialect::V5 => match settings.find("networks") {
-            Some(node) => node.object(keys5::NETWORKS)?.find("network"),
-            None => None,
-        },
-    };
-    let Some(node) = node else { return Ok(Networks::Tcp) };
+    let keys = settings.either(&["network", "allowedNetwork"][..], &["networks"]);
+    let Some(node) = settings.find_any(keys) else { return Ok(Networks::Tcp) };
     let (mut tcp, mut udp) = (false, false);
     for (node, name) in node.texts("a list of networks")? {
         match name.to_ascii_lowercase().as_str() {

@@ -162,8 +162,8 @@ fn rule(node: &Node<'_>, tags: &Tags<'_>, balancers: Option<&[Named<'_>]>) -> Pa
                 "this rule has no condition",
                 node.either(
                     "write one, such as \"domain\": [\"...\"], or \"network\": \"tcp,udp\" for everything",
-                    "write one, such as \"inboundTag\": [\"...\"], or \"networks\": { \"network\": [\"TCP\", \
-                        \"UDP\"] } for everything",
+                    "write one, such as \"inboundTag\": [\"...\"], or \"networks\": \"tcp,udp\" \
+                        for everything",
                 ),
             ));
         }

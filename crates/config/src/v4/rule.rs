@@ -119,11 +119,8 @@ pub(crate) fn ports(node: &Node<'_>) -> Parsed<PortSet> {
 
 /// `tcp`, `udp`, or both.
 pub(crate) fn networks(node: &Node<'_>) -> Parsed<Networks> {
-    let what = node.either("a network (tcp, udp)", "a network (TCP, UDP)");
-    let help = node.either(
-        "write \"tcp\", \"udp\", or \"tcp,udp\" for both",
-        "write [\"TCP\"], [\"UDP\"], or [\"TCP\", \"UDP\"] for both",
-    );
+    let what = "a network (tcp, udp)";
+    let help = "write \"tcp\", \"udp\", or \"tcp,udp\" for both";
     let mut all = Ok(Vec::new());
     for (at, name) in node.texts("a list of networks")? {
         let network = match name.to_ascii_lowercase().as_str() {

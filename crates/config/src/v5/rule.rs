@@ -26,7 +26,7 @@ pub(crate) fn conditions(rule: &Object<'_>, tags: &Tags<'_>) -> Parsed<Vec<Condi
         domains(rule),
         present(rule, "geoip", |node| Ok(Condition::Ip(groups(node)?))),
         present(rule, "portList", |node| Ok(Condition::Port(ports(node)?))),
-        networks_condition(rule),
+        present(rule, "networks", |node| Ok(Condition::Network(networks(node)?))),
         present(rule, "sourceGeoip", |node| Ok(Condition::Source(groups(node)?))),
         present(rule, "sourcePortList", |node| Ok(Condition::SourcePort(ports(node)?))),
         present(rule, "userEmail", |node| Ok(Condition::User(names(node, "a list of emails")?))),
@@ -36,13 +36,6 @@ pub(crate) fn conditions(rule: &Object<'_>, tags: &Tags<'_>) -> Parsed<Vec<Condi
     ];
     let all = all.into_iter().collect::<Parsed<Vec<_>>>()?;
     Ok(all.into_iter().flatten().collect())
-}
-
-fn networks_condition(rule: &Object<'_>) -> Parsed<Option<Condition>> {
-    let Some(object) = rule.find("networks").map(|node| node.object(keys5::NETWORKS)).transpose()? else {
-        return Ok(None);
-    };
-    present(&object, "network", |node| Ok(Condition::Network(networks(node)?)))
 }
 
 /// `domain` and `geoDomain`, together.
