@@ -5,7 +5,10 @@ use std::{io, net::SocketAddr};
 use wsray_config::{Diagnostic, Listen, Place, SocketOptions, Transparent, UnixAddress};
 
 use super::running::ListenOn;
-use crate::inbound::{BindUnixError, Listener, SocketFile, bind, bind_unix, dokodemo::bind_packets};
+use crate::{
+    inbound::{BindUnixError, Listener, SocketFile, bind, bind_unix, dokodemo::bind_packets},
+    transport::options::{OptionError, direct, stream_socket},
+};
 
 /// Listens on `on`, which `listen` asks for; with its file, if it has one.
 pub(super) fn open(
@@ -28,6 +31,14 @@ pub(super) fn open(
     }
 }
 
+/// Why the packets of a listener that stays open cannot take the way that `options` want.
+pub(super) fn cannot_direct(listen: &Listen, on: &ListenOn, options: &SocketOptions) -> Option<Diagnostic> {
+    let (ListenOn::Tcp(address) | ListenOn::Udp(address)) = on else { return None };
+    let tried = stream_socket(options, *address).map(|socket| direct(options, &socket));
+    let error = io::Error::other(tried.ok()?.err()?);
+    Some(cannot_listen(&listen.place, *address, options, &error))
+}
+
 pub(super) fn cannot_listen(
     place: &Place,
     address: SocketAddr,
@@ -35,6 +46,9 @@ pub(super) fn cannot_listen(
     error: &io::Error,
 ) -> Diagnostic {
     let help = match error.kind() {
+        _ if error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<OptionError>) => {
+            "correct or remove it in streamSettings.sockopt"
+        }
         io::ErrorKind::AddrInUse => "another program listens there: stop it, or choose another port",
         io::ErrorKind::PermissionDenied if options.transparent == Transparent::Tproxy => {
             "tproxy needs root or the capability CAP_NET_ADMIN"

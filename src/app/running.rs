@@ -145,8 +145,11 @@ impl Running {
         let (mut wrong, mut fresh, mut wanted) = (Vec::new(), Vec::new(), HashMap::new());
         for (listen, inbound) in &app.inbounds {
             for on in all_of(listen, inbound.networks()) {
-                if !self.places.contains_key(&on) {
-                    match self.open(listen, &on, &inbound.common().socket) {
+                let options = &inbound.common().socket;
+                if self.places.contains_key(&on) {
+                    wrong.extend(listening::cannot_direct(listen, &on, options));
+                } else {
+                    match self.open(listen, &on, options) {
                         Ok(opened) => fresh.push((on.clone(), opened)),
                         Err(diagnostic) => wrong.push(diagnostic),
                     }
@@ -212,7 +215,11 @@ impl Running {
         let (sender, receiver) = watch::channel(inbound);
         // Those of listeners that were closed before.
         while self.tasks.try_join_next().is_some() {}
-        self.tasks.spawn(serve(opened.listener, receiver, self.connections.clone()));
+        let set_up = match opened.origin {
+            Origin::Bound => Arc::clone(&receiver.borrow().common().socket),
+            Origin::HandedOver => Arc::default(),
+        };
+        self.tasks.spawn(serve(opened.listener, set_up, receiver, self.connections.clone()));
         self.places.insert(on, Served { inbound: sender, _file: opened.file });
     }
 

@@ -168,7 +168,12 @@ async fn here(inbound: &Arc<Inbound>) -> Option<(SocketAddr, Serving)> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.ok()?;
     let here = listener.local_addr().ok()?;
     let (sender, receiver) = watch::channel(Arc::clone(inbound));
-    let serving = tokio::spawn(inbound::serve(Listener::Tcp(listener), receiver, Connections::default()));
+    let serving = tokio::spawn(inbound::serve(
+        Listener::Tcp(listener),
+        Arc::default(),
+        receiver,
+        Connections::default(),
+    ));
     Some((here, Serving(Some((serving, sender)))))
 }
 

@@ -5,14 +5,14 @@ mod unix;
 use std::{fmt, future::poll_fn, io, net::SocketAddr, os::linux::net::SocketAddrExt as _, task::Poll};
 
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use wsray_config::{FastOpen, KeepAlive, SocketOptions, Transparent};
+use wsray_config::{KeepAlive, SocketOptions, Transparent};
 
 use super::dokodemo::{PacketListener, be_transparent};
 use crate::{
     session::Source,
     transport::{
         Socket,
-        options::{Purpose, direct, listen_fast, stream_socket, tune},
+        options::{OptionError, Purpose, direct, listen_fast, retune, stream_socket, tune},
     },
 };
 
@@ -56,6 +56,18 @@ impl Listener {
         match self {
             Self::Tcp(socket) => Socket::prepare_listener(socket, probes),
             Self::Unix { .. } | Self::Udp(_) => Ok(()),
+        }
+    }
+
+    /// Makes it what `now` wants, as far as that can be changed; returns what cannot.
+    pub fn retune(&self, before: &SocketOptions, now: &SocketOptions) -> Vec<OptionError> {
+        let same_place = SocketOptions { place: now.place.clone(), ..before.clone() };
+        match self {
+            _ if same_place == *now => Vec::new(),
+            Self::Tcp(socket) => retune(socket, before, now, Purpose::Listen),
+            Self::Udp(socket) => socket.retune(before, now),
+            // Nothing of it is for unix sockets.
+            Self::Unix { .. } => Vec::new(),
         }
     }
 
@@ -186,8 +198,8 @@ fn listen_on(address: SocketAddr, options: &SocketOptions, both_families: bool) 
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     let listener = TcpListener::from_std(socket.into())?;
-    if options.fast_open == Some(FastOpen::On) {
-        let _ = listen_fast(&listener);
+    if options.fast_open.is_some() {
+        let _ = listen_fast(&listener, options);
     }
     Ok(listener)
 }

@@ -15,6 +15,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+use wsray_config::{Diagnostic, SocketOptions};
+
 use super::{
     Inbound, Listener,
     dokodemo::serve_packets,
@@ -60,14 +62,19 @@ const PAUSE: Duration = Duration::from_millis(50);
 const MORE_FILES: &str = " (newcomers are refused until sessions end; \"ulimit -n\", or LimitNOFILE= of a systemd service, allows more)";
 
 /// Accepts connections for the inbound of the moment until its sender is gone; then closes the listener and waits for the
-/// connections to end. Dropping it cuts them.
-pub async fn serve(listener: Listener, mut inbound: watch::Receiver<Arc<Inbound>>, connections: Connections) {
-    if let Listener::Udp(packets) = listener {
-        return serve_packets(packets, inbound).await;
+/// connections to end. Dropping it cuts them. `set_up`: what was set on the listener.
+pub async fn serve(
+    listener: Listener,
+    mut set_up: Arc<SocketOptions>,
+    mut inbound: watch::Receiver<Arc<Inbound>>,
+    connections: Connections,
+) {
+    prepare(&listener, &mut set_up, &inbound.borrow());
+    if matches!(listener, Listener::Udp(_)) {
+        return serve_packets(listener, set_up, inbound).await;
     }
     let waiting = Waiting::new(Limits::of_this_process());
     let mut running = JoinSet::new();
-    prepare(&listener, &inbound.borrow());
     let mut spare = Spare::new();
     loop {
         spare.refill();
@@ -100,7 +107,7 @@ pub async fn serve(listener: Listener, mut inbound: watch::Receiver<Arc<Inbound>
             },
             Some(ended) = running.join_next() => drop(ended),
             changed = inbound.changed() => match changed {
-                Ok(()) => prepare(&listener, &inbound.borrow()),
+                Ok(()) => prepare(&listener, &mut set_up, &inbound.borrow()),
                 Err(_) => break,
             },
         }
@@ -109,9 +116,20 @@ pub async fn serve(listener: Listener, mut inbound: watch::Receiver<Arc<Inbound>
     while running.join_next().await.is_some() {}
 }
 
-/// What the listener's connections inherit may have been set by another program, or for another configuration.
-fn prepare(listener: &Listener, inbound: &Inbound) {
-    if let Err(error) = listener.prepare(inbound.common().socket.keep_alive) {
+/// What is set on the listener, and what its connections inherit, may have been set by another program, or for another
+/// configuration.
+pub(super) fn prepare(listener: &Listener, set_up: &mut Arc<SocketOptions>, inbound: &Inbound) {
+    let wanted = &inbound.common().socket;
+    let log = &inbound.common().dispatcher.log;
+    for error in listener.retune(set_up, wanted) {
+        let text = format!("{listener}: {error}");
+        match &wanted.place {
+            Some(place) => log.warning(None, "inbound", format_args!("{}", Diagnostic::at(place, text))),
+            None => log.warning(None, "inbound", format_args!("{text}")),
+        }
+    }
+    *set_up = Arc::clone(wanted);
+    if let Err(error) = listener.prepare(wanted.keep_alive) {
         tell(inbound, format_args!("connections are not set up as configured: {error}"));
     }
 }

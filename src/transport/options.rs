@@ -1,11 +1,16 @@
 //! `sockopt`: what is set on a socket before it listens or connects.
 
-use std::{io, net::SocketAddr, os::fd::AsFd, time::Duration};
+use std::{io, net::SocketAddr, num::NonZeroU32, os::fd::AsFd, time::Duration};
 
-use nix::sys::socket::{setsockopt, sockopt::TcpFastOpenConnect};
+use nix::{
+    libc, setsockopt_impl,
+    sys::socket::{
+        SetSockOpt as _, setsockopt,
+        sockopt::{SetUsize, TcpFastOpenConnect},
+    },
+};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
-use tokio::net::TcpListener;
-use wsray_config::{BufferSizes, FastOpen, KeepAlive, SocketOptions};
+use wsray_config::{BufferSizes, FastOpen, KeepAlive, SocketOptions, Transparent};
 
 /// An option that the kernel refused.
 #[derive(Debug, thiserror::Error)]
@@ -108,16 +113,104 @@ pub fn tune(options: &SocketOptions, socket: &impl AsFd, purpose: Purpose) -> Ve
     refused
 }
 
-/// Lets a listener take data in the first packet of a connection.
+/// Whether a listener takes data in the first packet of a connection, and from how many at a time.
 ///
 /// # Errors
 /// When the kernel cannot.
-pub fn listen_fast(listener: &TcpListener) -> Result<(), OptionError> {
-    // The option is the socket's, whatever descriptor it is set through.
-    let set = SockRef::from(listener).try_clone().map(std::net::TcpListener::from);
-    let set = set.and_then(tokio_tfo::TfoListener::from_std);
-    named(set.map(drop), || "tcpFastOpen".to_owned())
+pub fn listen_fast(listener: &impl AsFd, options: &SocketOptions) -> Result<(), OptionError> {
+    let length = match options.fast_open {
+        Some(FastOpen::On) => options.fast_open_queue.map_or(FAST_OPEN_QUEUE, NonZeroU32::get),
+        Some(FastOpen::Off) | None => 0,
+    };
+    let set = FastOpenQueue.set(listener, &usize::try_from(length).unwrap_or(usize::MAX));
+    named(set.map_err(io::Error::from), || "tcpFastOpen".to_owned())
 }
+
+/// `TCP_FASTOPEN`, see tcp(7).
+#[derive(Clone, Copy, Debug)]
+struct FastOpenQueue;
+setsockopt_impl!(FastOpenQueue, libc::IPPROTO_TCP, libc::TCP_FASTOPEN, usize, SetUsize);
+
+/// How many connections may begin with data at a time.
+const FAST_OPEN_QUEUE: u32 = 1024;
+
+/// Makes an open listener, which was set up for `before`, what `now` wants. Returns what the kernel refuses, and what
+/// only a new listener can have.
+pub fn retune(
+    socket: &impl AsFd,
+    before: &SocketOptions,
+    now: &SocketOptions,
+    purpose: Purpose,
+) -> Vec<OptionError> {
+    let fd = socket;
+    let socket = SockRef::from(socket);
+    let mut refused = Vec::new();
+    if before.mark != now.mark {
+        let mark = now.mark.map_or(0, NonZeroU32::get);
+        refused.extend(named(socket.set_mark(mark), || format!("mark {mark}")).err());
+    }
+    if before.device != now.device {
+        let device = now.device.as_deref();
+        let bound = socket.bind_device(device.map(str::as_bytes));
+        refused.extend(named(bound, || format!("interface {:?}", device.unwrap_or_default())).err());
+    }
+    if purpose == Purpose::Listen {
+        let unset = unset(before, now, &socket);
+        refused
+            .extend(unset.into_iter().filter_map(|(result, name)| named(result, || name.to_owned()).err()));
+        if (before.fast_open, before.fast_open_queue) != (now.fast_open, now.fast_open_queue) {
+            refused.extend(listen_fast(fd, now).err());
+        }
+    }
+    // What is refused has been told.
+    let _ = tune(now, fd, purpose);
+    refused.extend(only_anew(before, now).into_iter().map(|option| OptionError {
+        option: option.to_owned(),
+        source: io::Error::new(io::ErrorKind::Unsupported, ONLY_ANEW),
+    }));
+    refused
+}
+
+/// Takes back what is not wanted any more.
+fn unset(
+    before: &SocketOptions,
+    now: &SocketOptions,
+    socket: &SockRef<'_>,
+) -> Vec<(io::Result<()>, &'static str)> {
+    let mut done = Vec::new();
+    if before.congestion.is_some() && now.congestion.is_none() {
+        done.push((default_congestion(socket), "tcpCongestion"));
+    }
+    if before.user_timeout.is_some() && now.user_timeout.is_none() {
+        done.push((socket.set_tcp_user_timeout(None), "tcpUserTimeout"));
+    }
+    if before.max_segment.is_some() && now.max_segment.is_none() {
+        done.push((socket.set_tcp_mss(0), "tcpMaxSeg"));
+    }
+    done
+}
+
+/// The congestion control of sockets that ask for none.
+fn default_congestion(socket: &SockRef<'_>) -> io::Result<()> {
+    let name = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?.tcp_congestion()?;
+    let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
+    socket.set_tcp_congestion(name)
+}
+
+/// The options that an open listener keeps.
+fn only_anew(before: &SocketOptions, now: &SocketOptions) -> Vec<&'static str> {
+    let BufferSizes { receive, send, .. } = now.buffers;
+    let changed = [
+        ("V6Only", before.only_v6 != now.only_v6),
+        ("mptcp", before.multipath != now.multipath),
+        ("tproxy", (before.transparent == Transparent::Tproxy) != (now.transparent == Transparent::Tproxy)),
+        ("rxBufSize", before.buffers.receive.is_some() && receive.is_none()),
+        ("txBufSize", before.buffers.send.is_some() && send.is_none()),
+    ];
+    changed.into_iter().filter_map(|(name, changed)| changed.then_some(name)).collect()
+}
+
+const ONLY_ANEW: &str = "it is open already, and goes on as it is until wsray is started anew";
 
 /// What the kernel refuses of `options`, tried on a socket of its own.
 pub fn refused(options: &SocketOptions, purpose: Purpose) -> Vec<OptionError> {

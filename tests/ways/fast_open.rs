@@ -18,10 +18,10 @@ fn request_travels_in_the_syn() {
     in_a_namespace!("fast_open::in_the_namespace");
 }
 
-/// A counter of the namespace's TCP (`TcpExt` of netstat).
-fn counted(name: &str) -> u64 {
+/// A counter of the namespace (netstat): of its TCP (`TcpExt`), or of another part.
+pub(crate) fn counted(part: &str, name: &str) -> u64 {
     let text = std::fs::read_to_string("/proc/net/netstat").unwrap();
-    let mut lines = text.lines().filter(|line| line.starts_with("TcpExt:"));
+    let mut lines = text.lines().filter(|line| line.starts_with(&format!("{part}:")));
     let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
     let found = names.split(' ').zip(values.split(' ')).find(|(found, _)| *found == name);
     found.unwrap_or_else(|| panic!("no counter {name}")).1.parse().unwrap()
@@ -45,7 +45,7 @@ fn in_the_namespace() {
         for _ in 0..4 {
             apps::check_echo(&apps::socks5(client.socks, origin.address.into(), None).unwrap()).unwrap();
         }
-        (counted("TCPFastOpenActive"), counted("TCPFastOpenPassive"))
+        (counted("TcpExt", "TCPFastOpenActive"), counted("TcpExt", "TCPFastOpenPassive"))
     };
     assert_eq!(open(false), (0, 0), "without being asked to");
     let (sent, taken) = open(true);

@@ -6,6 +6,7 @@ mod door;
 mod fast_open;
 mod names;
 mod proxies;
+mod sockopt;
 #[path = "../support/mod.rs"]
 mod support;
 mod unix;

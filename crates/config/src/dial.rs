@@ -15,6 +15,8 @@ pub struct SocketOptions {
     pub device: Option<String>,
     /// `tcpFastOpen`; `None`: as the system has it.
     pub fast_open: Option<FastOpen>,
+    /// `tcpFastOpenQueueLength`, or the number in `tcpFastOpen`: how many connections a listener lets begin so at a time.
+    pub fast_open_queue: Option<NonZeroU32>,
     /// `mptcp` or `tcpMptcp`: several ways to the peer at once, where it knows how.
     pub multipath: bool,
     /// `tcpKeepAliveIdle` and `tcpKeepAliveInterval`.

@@ -502,7 +502,7 @@ pub(crate) const SOCKOPT: &[Key] = &[
     key("happyEyeballs", Read),
     key("dialerProxy", Read),
     key("addressPortStrategy", Refused("write the server's address and port")),
-    key("tcpFastOpenQueueLength", Without("the queue has a length of 1024")),
+    key("tcpFastOpenQueueLength", Read),
     key("tcpWindowClamp", Without(NOTHING_TO_DO)),
     key("tcpNoDelay", Quiet),
     key("penetrate", Without(NOTHING_TO_DO)),

@@ -30,10 +30,10 @@ use wsray_vmess::{Network, Target};
 
 use super::{DokodemoInbound, Door, Refusal};
 use crate::{
-    inbound::Inbound,
+    inbound::{Inbound, Listener, serve::prepare},
     session::Source,
     stream::{Cut, Layout, MAX_PACKET, PacketSocket, Packets, Pool, Read, lossy},
-    transport::options::{Purpose, direct, tune},
+    transport::options::{OptionError, Purpose, direct, retune, tune},
 };
 
 /// The most clients and targets that exchange packets at a time; packets of further ones are dropped.
@@ -50,7 +50,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// A socket that takes packets.
 #[derive(Debug)]
-pub struct PacketListener(UdpSocket);
+pub struct PacketListener(Arc<UdpSocket>);
 
 impl fmt::Display for PacketListener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -58,6 +58,13 @@ impl fmt::Display for PacketListener {
             Ok(address) => write!(f, "{address} (UDP)"),
             Err(_) => f.write_str("?"),
         }
+    }
+}
+
+impl PacketListener {
+    /// As [`Listener::retune`].
+    pub(in crate::inbound) fn retune(&self, before: &SocketOptions, now: &SocketOptions) -> Vec<OptionError> {
+        retune(&*self.0, before, now, Purpose::Packets)
     }
 }
 
@@ -75,7 +82,7 @@ pub fn bind_packets(address: SocketAddr, options: &SocketOptions) -> io::Result<
         }
         socket => socket,
     };
-    UdpSocket::from_std(socket?.into()).map(PacketListener)
+    UdpSocket::from_std(socket?.into()).map(|socket| PacketListener(Arc::new(socket)))
 }
 
 fn socket_on(
@@ -137,23 +144,24 @@ type FlowKey = (SocketAddr, Target);
 
 /// Serves packets for the inbound of the moment until its sender is gone.
 pub(in crate::inbound) async fn serve_packets(
-    listener: PacketListener,
+    listener: Listener,
+    mut set_up: Arc<SocketOptions>,
     mut inbound: watch::Receiver<Arc<Inbound>>,
 ) {
-    let socket = Arc::new(listener.0);
+    let Listener::Udp(PacketListener(socket)) = &listener else { return };
     let mut flows: HashMap<FlowKey, Sender<Vec<u8>>> = HashMap::new();
     let mut running = JoinSet::new();
     let (mut packet, mut control) = (vec![0; MAX_PACKET], vec![0; CONTROL_BYTES]);
     loop {
         tokio::select! {
-            received = socket.async_io(Interest::READABLE, || receive(&socket, &mut packet, &mut control)) => {
+            received = socket.async_io(Interest::READABLE, || receive(socket, &mut packet, &mut control)) => {
                 let Ok(received) = received else {
                     sleep(PAUSE).await;
                     continue;
                 };
                 let inbound = Arc::clone(&inbound.borrow());
                 let Inbound::Dokodemo(door) = &*inbound else { continue };
-                door.forward(&packet[..received.length], &received, &socket, &mut flows, &mut running);
+                door.forward(&packet[..received.length], &received, socket, &mut flows, &mut running);
             }
             Some(ended) = running.join_next() => {
                 // Another flow may have taken the place of the one that has ended.
@@ -163,7 +171,10 @@ pub(in crate::inbound) async fn serve_packets(
                     flows.remove(&key);
                 }
             }
-            changed = inbound.changed() => if changed.is_err() { return },
+            changed = inbound.changed() => match changed {
+                Ok(()) => prepare(&listener, &mut set_up, &inbound.borrow()),
+                Err(_) => return,
+            },
         }
     }
 }

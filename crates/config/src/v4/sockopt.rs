@@ -18,6 +18,7 @@ pub(super) fn options(sockopt: Option<&Object<'_>>) -> Parsed<SocketOptions> {
     let mark = sockopt.number("mark", "a mark", 0..=u32::MAX);
     let device = sockopt.find_any(&["bindToDevice", "interface"]).map(|node| device(&node)).transpose();
     let fast_open = fast_open(sockopt);
+    let fast_open_queue = fast_open_queue(sockopt);
     let multipath = [sockopt.flag("mptcp"), sockopt.flag("tcpMptcp")];
     let keep_alive = keep_alive(sockopt);
     let congestion = sockopt.text("tcpCongestion", "the name of a congestion control");
@@ -33,6 +34,7 @@ pub(super) fn options(sockopt: Option<&Object<'_>>) -> Parsed<SocketOptions> {
         mark: mark?.and_then(NonZeroU32::new),
         device: device?.flatten(),
         fast_open: fast_open?,
+        fast_open_queue: fast_open_queue?,
         multipath: multipath.into_iter().collect::<Parsed<Vec<_>>>()?.contains(&true),
         keep_alive: keep_alive?,
         congestion: congestion?.map(str::to_owned),
@@ -59,17 +61,30 @@ fn device(node: &Node<'_>) -> Parsed<Option<String>> {
 
 /// V2Ray's `true` and `false`, and Xray's length of the queue, below 0 for off.
 fn fast_open(sockopt: &Object<'_>) -> Parsed<Option<FastOpen>> {
-    // V2Ray 4's own length of the queue: see the key.
     let Some(node) = sockopt.find("tcpFastOpen") else { return Ok(None) };
     if node.is_negative() {
         return Ok(Some(FastOpen::Off));
     }
     if node.is_number() {
-        let length = node.number("the length of a queue", 0..=u32::MAX)?;
+        let length = node.number(FAST_OPEN_QUEUE, 0..=u32::MAX)?;
         return Ok((length > 0).then_some(FastOpen::On));
     }
     Ok(Some(if node.flag()? { FastOpen::On } else { FastOpen::Off }))
 }
+
+/// V2Ray's own key, else Xray's number.
+fn fast_open_queue(sockopt: &Object<'_>) -> Parsed<Option<NonZeroU32>> {
+    let length = sockopt.number("tcpFastOpenQueueLength", FAST_OPEN_QUEUE, 0..=LONGEST_QUEUE)?;
+    let number = sockopt.find("tcpFastOpen").filter(|node| node.is_number() && !node.is_negative());
+    let number = number.map(|node| node.number(FAST_OPEN_QUEUE, 0..=u32::MAX)).transpose()?;
+    let length = length.filter(|length| *length > 0).or(number);
+    Ok(length.and_then(|length| NonZeroU32::new(length.min(LONGEST_QUEUE))))
+}
+
+const FAST_OPEN_QUEUE: &str = "the length of a queue";
+
+/// What the kernel takes; it uses no more than the sysctl net.core.somaxconn (Linux `include/linux/tcp.h`).
+const LONGEST_QUEUE: u32 = i32::MAX.unsigned_abs();
 
 /// Xray switches probes off below 0.
 fn keep_alive(sockopt: &Object<'_>) -> Parsed<KeepAlive> {

@@ -102,6 +102,10 @@ fn socket_options_are_read_in_the_spellings_of_v2ray_and_xray() {
     ] {
         assert_eq!(sockopt(&format!(r#""tcpFastOpen": {value}"#)).fast_open, expected, "{value}");
     }
+    let queue = |options| sockopt(options).fast_open_queue.map(std::num::NonZeroU32::get);
+    assert_eq!(queue(r#""tcpFastOpen": true, "tcpFastOpenQueueLength": 4096"#), Some(4096));
+    assert_eq!(queue(r#""tcpFastOpen": 256, "tcpFastOpenQueueLength": 0"#), Some(256));
+    assert_eq!(queue(r#""tcpFastOpen": true"#), None);
     for key in ["mptcp", "tcpMptcp"] {
         assert!(sockopt(&format!(r#""{key}": true"#)).multipath);
     }
