@@ -275,6 +275,53 @@ fn folder_is_an_ordinary_site() {
 }
 
 #[test]
+fn parts_of_files_are_served_as_by_an_ordinary_web_server() {
+    if let Some(reason) = missing("nginx") {
+        skip!(reason);
+    }
+    let root = site();
+    let nginx = front::nginx_site(&root);
+    let server = server(&Link::default(), root.to_str().unwrap());
+    let first = get(server.port, "/style.css", "");
+    let tag = first.lines().find_map(|line| line.strip_prefix("ETag: ")).unwrap();
+    for range in ["0-1", "2-", "-2", "0-99", "99-", "3-1", "x"] {
+        for (condition, same) in [("", true), (tag, true), ("\"other\"", false)] {
+            let condition =
+                if condition.is_empty() { String::new() } else { format!("If-Range: {condition}\r\n") };
+            let more = format!("Range: bytes={range}\r\n{condition}");
+            let (theirs, ours) =
+                (get(nginx.port, "/style.css", &more), get(server.port, "/style.css", &more));
+            let told = |answer: &str| {
+                let range =
+                    answer.lines().find(|line| line.starts_with("Content-Range: ")).map(str::to_owned);
+                let body = answer.split_once("\r\n\r\n").unwrap().1.to_owned();
+                (status(answer).to_owned(), range, body)
+            };
+            let (theirs, ours) = (told(&theirs), told(&ours));
+            // What is no range, nginx answers as one that is not there; both may be (RFC 9110 section 14.2).
+            if theirs.0 == "416" {
+                assert!(ours.0 == "416" && ours.1 == theirs.1 || ours.0 == "200", "{more}: {ours:?}");
+            } else {
+                assert_eq!(ours, theirs, "{more}");
+            }
+            assert!(same || ours.0 == "200", "{more}: {ours:?}");
+        }
+    }
+    let answer = get(server.port, "/large.bin", "Range: bytes=8388600-\r\n");
+    assert!(answer.contains("Content-Range: bytes 8388600-8388607/8388608\r\n"), "{answer}");
+}
+
+/// A client that waits to be told to go on.
+#[test]
+fn body_that_waits_for_leave_is_answered_without_it() {
+    let server = server(&Link::default(), site().to_str().unwrap());
+    let request = b"POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 500\r\n\r\n";
+    let (answer, how) = answer(server.port, request, Duration::from_secs(4));
+    assert!(answer.starts_with("HTTP/1.1 405 ") && answer.contains("Connection: close\r\n"), "{answer}");
+    assert_eq!(how, How::Fin);
+}
+
+#[test]
 fn nothing_outside_the_folder_is_served() {
     let root = site();
     let server = server(&Link::default(), root.to_str().unwrap());

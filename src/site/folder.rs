@@ -3,7 +3,7 @@
 use std::{
     fmt::Write as _,
     fs::{self, File, Metadata},
-    io::{self, Read as _},
+    io::{self, Read as _, Seek as _},
     path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -14,6 +14,7 @@ use wsray_ws::{BodyLength, Request, RequestError};
 use super::{
     HEAD_LIMIT, NEXT_REQUEST, Visit, VisitError, goodbye,
     page::{self, Body, Connection},
+    range::{self, Part},
 };
 use crate::transport::{Acceptor, Channel, HandshakeError, Judged, Visitor};
 
@@ -90,7 +91,7 @@ impl Folder {
                 Judged::Other { used, request, .. } => {
                     head_limit = None;
                     bytes.drain(..used);
-                    let skipped = skip_body(&mut channel, &mut bytes, request.body()).await?;
+                    let skipped = skip_body(&mut channel, &mut bytes, &request).await?;
                     let stays = skipped && request.keeps_alive();
                     let connection = if stays { Connection::Stays } else { Connection::Closes };
                     self.answer(&mut channel, &request, connection).await?;
@@ -131,13 +132,14 @@ impl Folder {
                     let headers = [("Last-Modified", modified.as_str()), ("ETag", tag.as_str())];
                     page::head("304 Not Modified", &headers, connection)
                 } else {
+                    let part = part_of(request, &metadata, &tag, &modified);
                     let more = [("Last-Modified", modified.as_str()), ("ETag", tag.as_str())];
-                    let head = file_head("200 OK", &metadata, kind, &more, connection);
-                    return send(channel, head, file, metadata.len(), body).await;
+                    return serve(channel, (file, metadata.len()), part, (kind, &more), connection, body)
+                        .await;
                 }
             }
             Answer::Missing(Some((file, metadata))) => {
-                let head = file_head("404 Not Found", &metadata, "text/html", &[], connection);
+                let head = file_head("404 Not Found", metadata.len(), "text/html", &[], connection);
                 return send(channel, head, file, metadata.len(), body).await;
             }
             Answer::Missing(None) => page::error("404 Not Found", connection, body),
@@ -150,14 +152,54 @@ impl Folder {
     }
 }
 
+/// The part that is wanted, if the visitor's earlier parts are of the same file (RFC 9110 section 13.1.5).
+fn part_of(request: &Request, metadata: &Metadata, tag: &str, modified: &str) -> Part {
+    let is_same = request.header("If-Range").is_none_or(|known| known == tag || known == modified);
+    match request.header("Range").filter(|_| is_same && request.method() == "GET") {
+        Some(value) => range::part(value.as_bytes(), metadata.len()),
+        None => Part::Whole,
+    }
+}
+
+/// Sends a part of a file of so many bytes, with what it holds and these headers.
+async fn serve(
+    channel: &mut Channel,
+    (mut file, length): (File, u64),
+    part: Part,
+    (kind, more): (&str, &[(&str, &str)]),
+    connection: Connection,
+    body: Body,
+) -> Result<(), VisitError> {
+    let with = |name, value| [more, &[(name, value)]].concat();
+    match part {
+        Part::Whole => {
+            let head = file_head("200 OK", length, kind, &with("Accept-Ranges", "bytes"), connection);
+            send(channel, head, file, length, body).await
+        }
+        Part::Bytes { first, last } => {
+            let range = format!("bytes {first}-{last}/{length}");
+            let count = last - first + 1;
+            let headers = with("Content-Range", &range);
+            let head = file_head("206 Partial Content", count, kind, &headers, connection);
+            file.seek(io::SeekFrom::Start(first)).map_err(HandshakeError::Io)?;
+            send(channel, head, file, count, body).await
+        }
+        Part::Missing => {
+            let range = format!("bytes */{length}");
+            let headers = [("Content-Range", range.as_str())];
+            write(channel, &page::with_page("416 Range Not Satisfiable", &headers, connection, body)).await
+        }
+    }
+}
+
 fn file_head(
     status: &str,
-    metadata: &Metadata,
+    length: u64,
     kind: &str,
     more: &[(&str, &str)],
     connection: Connection,
 ) -> Vec<u8> {
-    let length = metadata.len().to_string();
+    let length = length.to_string();
     let mut headers = vec![("Content-Type", kind), ("Content-Length", length.as_str())];
     headers.extend(more);
     page::head(status, &headers, connection)
@@ -307,17 +349,22 @@ async fn read(
     Ok(timeout_at(limit, channel.read_some(bytes)).await.map_err(late)??)
 }
 
-/// Reads a body and throws it away; `false` when it is too long, or nobody knows how long.
+/// Reads a body and throws it away; `false` when it is too long, when nobody knows how long, or when it is not on its way.
 async fn skip_body(
     channel: &mut Channel,
     bytes: &mut Vec<u8>,
-    length: BodyLength,
+    request: &Request,
 ) -> Result<bool, VisitError> {
-    let BodyLength::Bytes(length) = length else { return Ok(false) };
+    let BodyLength::Bytes(length) = request.body() else { return Ok(false) };
     if length > MOST_BODY {
         return Ok(false);
     }
     let length = usize::try_from(length).unwrap_or(0);
+    // Who waits to be told to go on is told the answer instead (RFC 9110 section 10.1.1).
+    let waits = request.header("Expect").is_some_and(|expects| expects.eq_ignore_ascii_case("100-continue"));
+    if waits && bytes.len() < length {
+        return Ok(false);
+    }
     let limit = Instant::now() + HEAD_LIMIT;
     while bytes.len() < length {
         if read(channel, bytes, "a request", limit).await? == 0 {

@@ -7,6 +7,7 @@
 mod folder;
 mod page;
 mod proxied;
+mod range;
 mod requests;
 
 use std::{io, path::Path, time::Duration};
