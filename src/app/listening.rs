@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr};
 
-use wsray_config::{Diagnostic, Listen, Place, SocketOptions, Transparent, UnixAddress};
+use wsray_config::{Diagnostic, Listen, ListenAt, Place, SocketOptions, Transparent, UnixAddress};
 
 use super::running::ListenOn;
 use crate::{
@@ -26,6 +26,7 @@ pub(super) fn open(
             Err(error) => Err(cannot_listen(&listen.place, *address, options, &error)),
         },
         ListenOn::Unix(address) => {
+            let address = if let ListenAt::Unix(with_mode) = &listen.at { with_mode } else { address };
             bind_unix(address).map_err(|error| cannot_listen_on_unix(&listen.place, address, &error))
         }
     }

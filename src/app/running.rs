@@ -42,6 +42,7 @@ pub struct Running {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum ListenOn {
     Tcp(SocketAddr),
+    /// Without a mode: that of its file can change.
     Unix(UnixAddress),
     Udp(SocketAddr),
 }
@@ -50,7 +51,7 @@ pub(super) enum ListenOn {
 #[derive(Debug)]
 struct Served {
     inbound: watch::Sender<Arc<Inbound>>,
-    _file: Option<SocketFile>,
+    file: Option<SocketFile>,
 }
 
 /// A listener that nobody serves yet.
@@ -173,6 +174,7 @@ impl Running {
             served.inbound.send_replace(inbound);
             true
         });
+        self.set_modes(app);
         for (on, opened) in fresh {
             let Some(inbound) = wanted.remove(&on) else { continue };
             changes.opened.push(opened.listener.to_string());
@@ -190,6 +192,18 @@ impl Running {
         }
         changes.removed_users = self.take_over(app);
         Ok(changes)
+    }
+
+    /// Gives the files of sockets that stay the modes that they have now.
+    fn set_modes(&self, app: &App) {
+        for (listen, inbound) in &app.inbounds {
+            let ListenAt::Unix(UnixAddress::File { mode: Some(mode), .. }) = listen.at else { continue };
+            for on in all_of(listen, inbound.networks()) {
+                if let Some(file) = self.places.get(&on).and_then(|served| served.file.as_ref()) {
+                    file.set_mode(mode);
+                }
+            }
+        }
     }
 
     /// The listeners that the process was started with and that nothing uses.
@@ -220,7 +234,7 @@ impl Running {
             Origin::HandedOver => Arc::default(),
         };
         self.tasks.spawn(serve(opened.listener, set_up, receiver, self.connections.clone()));
-        self.places.insert(on, Served { inbound: sender, _file: opened.file });
+        self.places.insert(on, Served { inbound: sender, file: opened.file });
     }
 
     /// Ends the sessions of users that `app` does not have; returns how many such users there are.
@@ -284,6 +298,9 @@ fn all_of(listen: &Listen, networks: Networks) -> Vec<ListenOn> {
                 _ => networks.has_tcp(),
             };
             both.filter(wanted).collect()
+        }
+        ListenAt::Unix(UnixAddress::File { path, .. }) => {
+            vec![ListenOn::Unix(UnixAddress::File { path: path.clone(), mode: None })]
         }
         ListenAt::Unix(address) => vec![ListenOn::Unix(address.clone())],
     }

@@ -17,8 +17,8 @@ use crate::{
     support::{
         apps,
         dns::A,
-        free_port,
-        node::{Kind, Node, missing, peer},
+        free_port, keep_private,
+        node::{Kind, Node, missing, peer, wsray},
         origin::{Origin, UdpEcho, hash_of, pattern},
         skip, temporary_directory,
     },
@@ -186,6 +186,66 @@ fn redirected(origin: &Origin, echo: &UdpEcho) {
     assert!(!node.log().contains("accepted tcp:127.0.0.1") && !node.log().contains("accepted tcp:[::1]"));
 }
 
+/// Twenty clients, each with ten targets of its own and ten that all of them ask.
+fn many_flows_are_answered_each_by_whom_it_asked() {
+    for client in 0..20_u8 {
+        let sockets: Vec<_> = (0..20_u8)
+            .map(|n| {
+                let host = if n < 10 { n + 1 } else { client * 10 + n };
+                let target = match n % 2 {
+                    0 => format!("203.0.113.{host}:{}", 4000 + u16::from(n)),
+                    _ => format!("[2001:db8:2::{host}]:{}", 4000 + u16::from(n)),
+                };
+                // The kernel drops what comes from anywhere else.
+                udp_to(target.parse().unwrap())
+            })
+            .collect();
+        for round in 0..2 {
+            for (socket, n) in sockets.iter().zip(0..) {
+                socket.send(&[client, n, round]).unwrap();
+            }
+            for (socket, n) in sockets.iter().zip(0..) {
+                let mut answer = [0; 16];
+                let length = socket.recv(&mut answer).unwrap_or_else(|error| panic!("{client} {n}: {error}"));
+                assert_eq!(answer[..length], [client, n, round]);
+            }
+        }
+    }
+}
+
+/// Of the kinds of sockets, each asks for itself.
+#[test]
+fn tproxy_without_its_capability_is_refused_by_name() {
+    let is_root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout == b"0\n");
+    if is_root && Command::new("setpriv").arg("--version").output().is_err() {
+        skip!("setpriv is not here: it is of util-linux");
+    }
+    for network in ["tcp", "udp"] {
+        let port = free_port();
+        let config = json!({
+            "inbounds": [{ "port": port, "listen": "127.0.0.1", "protocol": "dokodemo-door",
+                "settings": { "network": network, "followRedirect": true },
+                "streamSettings": { "sockopt": { "tproxy": "tproxy" } } }],
+            "outbounds": [{ "protocol": "freedom", "streamSettings": { "sockopt": { "mark": 255 } } }],
+        });
+        let directory = temporary_directory("uncapable");
+        let path = directory.join("config.json");
+        std::fs::write(&path, config.to_string()).unwrap();
+        keep_private(&path);
+        let mut command = Command::new(if is_root { "setpriv".into() } else { wsray() });
+        if is_root {
+            // CAP_NET_RAW is enough for Linux, too.
+            let less = "-net_admin,-net_raw";
+            command.args(["--bounding-set", less, "--inh-caps", less]).arg(wsray());
+        }
+        command.args(["run", "-c"]).arg(&path);
+        let mut node = Node::start_program("uncapable", command, directory, &[]);
+        assert!(!node.wait(Duration::from_secs(5)).expect("it goes on").success());
+        node.log_line(&["cannot listen on", &port.to_string(), "Operation not permitted"]);
+        node.log_line(&["help: tproxy needs root or the capability CAP_NET_ADMIN"]);
+    }
+}
+
 /// The configuration and the rules of the documents, but for the outbounds.
 fn tproxied(origin: &Origin, echo: &UdpEcho) {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
@@ -208,6 +268,7 @@ fn tproxied(origin: &Origin, echo: &UdpEcho) {
         }
         node.log_line(&[&format!("accepted udp:{target} ")]);
     }
+    many_flows_are_answered_each_by_whom_it_asked();
     check_refused("127.0.0.1:12345");
     node.log_line(&["[Warning]", "127.0.0.1:12345, which is this inbound itself"]);
     drop(node);

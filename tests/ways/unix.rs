@@ -185,6 +185,26 @@ fn files_are_gone_after_a_signal_and_replaced_after_a_crash() {
     }
 }
 
+#[test]
+fn files_move_and_change_their_modes_with_a_reload() {
+    let folder = temporary_directory("unix");
+    let [one, other] = ["a.sock", "b.sock"].map(|name| folder.join(name));
+    let mut written = Value::Null;
+    let node =
+        server(Kind::Wsray, &Link::default(), &one.display().to_string(), |config| written = config.clone());
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    for (count, (path, wanted)) in (1..).zip([(&one, 0o666), (&one, 0o600), (&other, 0o640)]) {
+        written["inbounds"][0]["listen"] = json!(format!("{},0{wanted:o}", path.display()));
+        node.rewrite(&written);
+        node.signal("HUP");
+        node.log_with(count, "app: reloaded");
+        assert_eq!(mode(path), wanted);
+        let name = path.file_name().unwrap().to_str().unwrap();
+        assert_eq!(names(&folder), [name.to_owned(), format!("{name}.lock")]);
+        UnixStream::connect(path).unwrap();
+    }
+}
+
 /// Two of wsray, and wsray beside V2Ray, whose lock is the same.
 #[test]
 fn live_socket_is_refused_by_name() {

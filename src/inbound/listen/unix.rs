@@ -8,6 +8,7 @@ use std::{
     ffi::OsStr,
     fs::{self, File, OpenOptions, Permissions, TryLockError},
     io,
+    os::fd::OwnedFd,
     os::unix::{
         ffi::OsStrExt,
         fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt},
@@ -44,6 +45,16 @@ pub struct SocketFile {
     /// Device and inode, as somebody may have put another file in its place.
     identity: (u64, u64),
     _lock: Lock,
+}
+
+impl SocketFile {
+    /// Changes who may connect. What is not ours any more is left alone.
+    pub fn set_mode(&self, mode: u32) {
+        if identity(&self.path).is_ok_and(|identity| identity == self.identity) {
+            // Its owner may.
+            let _ = fs::set_permissions(&self.path, Permissions::from_mode(mode));
+        }
+    }
 }
 
 impl Drop for SocketFile {
@@ -86,13 +97,22 @@ fn abstract_name(name: &str, padding: Padding) -> io::Result<SockAddr> {
 fn bind_file(socket: &Socket, path: &Path, mode: Option<u32>) -> Result<SocketFile, BindUnixError> {
     let lock = Lock::take(path)?;
     remove_stale(path)?;
-    socket.bind(&SockAddr::unix(path)?)?;
+    bind_no_wider(socket, path, mode)?;
     let file = SocketFile { path: path.to_owned(), identity: identity(path)?, _lock: lock };
     if let Some(mode) = mode {
-        // Nobody can connect before we listen, so nobody is early.
+        // The umask may have taken something. Nobody can connect before we listen, so nobody is late.
         fs::set_permissions(path, Permissions::from_mode(mode))?;
     }
     Ok(file)
+}
+
+/// Makes the file with no more permissions than these, from its first moment: it gets those of the socket, less the umask
+/// (Linux `net/unix/af_unix.c`, `unix_bind_bsd`).
+fn bind_no_wider(socket: &Socket, path: &Path, mode: Option<u32>) -> io::Result<()> {
+    if let Some(mode) = mode {
+        File::from(OwnedFd::from(socket.try_clone()?)).set_permissions(Permissions::from_mode(mode))?;
+    }
+    socket.bind(&SockAddr::unix(path)?)
 }
 
 /// Removes a socket on which nobody listens.
@@ -183,6 +203,16 @@ mod tests {
             drop(bound);
             assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
         }
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn file_is_never_open_to_more_than_its_mode_says() {
+        let folder = folder("first");
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        let path = folder.join("a.sock");
+        bind_no_wider(&socket, &path, Some(0o600)).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         fs::remove_dir_all(folder).unwrap();
     }
 
