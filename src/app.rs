@@ -144,10 +144,16 @@ impl App {
             memory: Arc::clone(&lasting.memory),
             last_id: Arc::clone(&lasting.last_id),
         });
+        let mut sniffing: Vec<_> = Vec::new();
+        for inbound in &config.inbounds {
+            let built =
+                inbound.sniffing.as_ref().map(|config| self::sniffing(config, &mut files)).transpose();
+            sniffing.push(built.map_err(|refused| wrong.extend(refused)).unwrap_or_default());
+        }
         drop(files);
         dispatcher.names.route_through(Arc::new(Questions::new(&dispatcher)));
-        let inbounds = config.inbounds.iter().map(|inbound| {
-            let built = build_inbound(inbound, &dispatcher, lasting)?;
+        let inbounds = config.inbounds.iter().zip(sniffing).map(|(inbound, sniffing)| {
+            let built = build_inbound(inbound, sniffing.as_ref(), &dispatcher, lasting)?;
             Ok((inbound.listen.clone(), Arc::new(built)))
         });
         let inbounds = keep(inbounds, &mut wrong);
@@ -175,8 +181,12 @@ fn keep<T>(results: impl Iterator<Item = Result<T, Diagnostic>>, wrong: &mut Vec
     results.filter_map(|result| result.map_err(|diagnostic| wrong.push(diagnostic)).ok()).collect()
 }
 
-fn sniffing(config: wsray_config::Sniffing) -> Sniffing {
-    Sniffing { http: config.http, tls: config.tls, route_only: config.route_only }
+fn sniffing(
+    config: &wsray_config::Sniffing,
+    files: &mut routing::Files<'_>,
+) -> Result<Arc<Sniffing>, Vec<Diagnostic>> {
+    let excluded = routing::domain_set(&config.excluded, files)?;
+    Ok(Arc::new(Sniffing { http: config.http, tls: config.tls, route_only: config.route_only, excluded }))
 }
 
 fn target(address: &Address, port: NonZeroU16) -> Target {
@@ -189,6 +199,7 @@ fn tag(tag: Option<&String>) -> Option<Arc<str>> {
 
 fn build_inbound(
     config: &wsray_config::Inbound,
+    sniffing: Option<&Arc<Sniffing>>,
     dispatcher: &Arc<Dispatcher>,
     lasting: &Lasting,
 ) -> Result<Inbound, Diagnostic> {
@@ -196,7 +207,7 @@ fn build_inbound(
     let common = |level: u32| Common {
         tag: tag(config.tag.as_ref()),
         dispatcher: Arc::clone(dispatcher),
-        sniffing: config.sniffing.map(sniffing),
+        sniffing: sniffing.cloned(),
         level,
         handshake: dispatcher.policy.timeouts(0).handshake,
         socket: Arc::new(config.socket.clone()),

@@ -253,6 +253,21 @@ fn words_that_are_not_asked_for_tell_the_protocol_alone(kind: Kind) {
     assert_eq!(crossing.way_of_words(address(81), b"hello", "203.0.113.7:81"), "direct");
 }
 
+/// Xray's `domainsExcluded`; V2Ray 4 ignores it.
+#[test]
+fn an_excluded_name_counts_for_nothing() {
+    let routing = json!({ "rules": [
+        rule(json!({ "domain": ["domain:test"] }), "other"),
+        rule(json!({ "protocol": ["tls"] }), "third"),
+    ] });
+    let crossing = Crossing::start_with(Kind::Wsray, &routing, |config| {
+        config["inbounds"][0]["sniffing"] = json!({ "enabled": true, "destOverride": ["http", "tls"],
+            "domainsExcluded": ["domain:push.test", "Some Thing"] });
+    });
+    assert_eq!(crossing.way_of_words(address(443), &hello("www.tls.test"), "www.tls.test:443"), "other");
+    assert_eq!(crossing.way_of_words(address(444), &hello("a.push.test"), "203.0.113.7:444"), "third");
+}
+
 /// V2Ray knows those of requests that its http inbound reads (`proxy/http/server.go`).
 fn attributes_of_requests_decide(kind: Kind) {
     let routing = json!({ "rules": [

@@ -64,9 +64,7 @@ fn a_certificate_is_checked_against_trust_and_name() {
 /// (v2fly/v2ray-core `transport/internet/tls/pin.go`).
 #[test]
 fn a_pinned_certificate_is_required() {
-    let pem = fs::read_to_string(&certificate::files().certificate).unwrap();
-    let code: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
-    let hash = Sha256::digest(data_encoding::BASE64.decode(code.as_bytes()).unwrap());
+    let hash = Sha256::digest(der(&certificate::files().certificate));
     let link = link();
     let server = Server::start(Kind::Wsray, &link);
     for (pin, good) in
@@ -75,6 +73,72 @@ fn a_pinned_certificate_is_required() {
         let (reached, log) =
             try_with(&server, &link, |tls| tls["pinnedPeerCertificateChainSha256"] = json!([pin]));
         assert_eq!(reached, good, "{pin}: {log}");
+    }
+}
+
+/// The DER of the one certificate in a file.
+fn der(path: &std::path::Path) -> Vec<u8> {
+    let pem = fs::read_to_string(path).unwrap();
+    let code: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
+    data_encoding::BASE64.decode(code.as_bytes()).unwrap()
+}
+
+/// Xray's `verifyChain` (XTLS/Xray-core `transport/internet/tls/config.go`): the server's own certificate is enough, and an
+/// authority that the server sends stands in for all others.
+#[test]
+fn the_hash_of_a_certificate_stands_in_for_authorities() {
+    let files = certificate::files();
+    let hash = |path| data_encoding::HEXUPPER.encode(&Sha256::digest(der(path)));
+    let (own, authority) = (hash(&files.certificate), hash(&files.authority));
+    let colons: Vec<_> = own.as_bytes().chunks(2).map(|two| std::str::from_utf8(two).unwrap()).collect();
+    let other = "07".repeat(32);
+    let chain = temporary_directory("chain").join("chain.pem");
+    let both = [&files.certificate, &files.authority].map(|path| fs::read_to_string(path).unwrap());
+    fs::write(&chain, both.concat()).unwrap();
+    let link = link();
+    let alone = Server::start(Kind::Wsray, &link);
+    let chained = Server::start_with(Kind::Wsray, &link, |config| {
+        let tls = &mut config["inbounds"][0]["streamSettings"]["tlsSettings"];
+        tls["certificates"][0]["certificateFile"] = json!(chain);
+    });
+    for (server, pin, name, good) in [
+        (&alone, own.to_lowercase(), "other.test", true),
+        (&alone, format!("{other},{}", colons.join(":")), "localhost", true),
+        (&alone, other.clone(), "localhost", false),
+        (&alone, authority.clone(), "localhost", false), // it is not sent
+        (&chained, authority.clone(), "localhost", true),
+        (&chained, authority, "other.test", false),
+    ] {
+        let settings = json!({ "serverName": name, "pinnedPeerCertSha256": pin });
+        let (reached, log) = try_with(server, &link, |tls| *tls = settings.clone());
+        assert_eq!(reached, good, "{settings}: {log}");
+    }
+}
+
+#[test]
+fn a_server_may_be_known_by_other_names_than_the_one_it_is_asked_for() {
+    let link = link();
+    let server = Server::start(Kind::Wsray, &link);
+    let trusted = json!([{ "usage": "verify", "certificateFile": certificate::files().authority }]);
+    for (names, good) in [("example.test", true), ("a.test, localhost", true), ("a.test", false)] {
+        let settings =
+            json!({ "serverName": "front.test", "verifyPeerCertByName": names, "certificates": trusted });
+        let (reached, log) = try_with(&server, &link, |tls| *tls = settings.clone());
+        assert_eq!(reached, good, "{settings}: {log}");
+    }
+}
+
+#[test]
+fn a_server_may_refuse_names_that_it_has_no_certificate_for() {
+    let link = link();
+    let server = Server::start_with(Kind::Wsray, &link, |config| {
+        config["inbounds"][0]["streamSettings"]["tlsSettings"]["rejectUnknownSni"] = json!(true);
+    });
+    // Of an address no name is sent.
+    for (name, good) in [("localhost", true), ("other.test", false), ("127.0.0.1", false)] {
+        let settings = json!({ "serverName": name, "allowInsecure": true });
+        let (reached, log) = try_with(&server, &link, |tls| *tls = settings.clone());
+        assert_eq!(reached, good, "{settings}: {log}");
     }
 }
 

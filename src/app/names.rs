@@ -42,6 +42,8 @@ fn https(server: &wsray_config::NameServer) -> ClientTls {
         disable_system_root: false,
         extra_roots: Vec::new(),
         pinned_chain_sha256: Vec::new(),
+        pinned_sha256: Vec::new(),
+        verified_names: Vec::new(),
         resumption: wsray_config::Resumption::On,
     }
 }

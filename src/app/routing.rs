@@ -85,6 +85,22 @@ fn condition(written: &Written, rule: &Place, files: &mut Files<'_>) -> Result<C
     })
 }
 
+/// The names of a list that no rule has.
+pub(super) fn domain_set(
+    sources: &[Placed<DomainSource>],
+    files: &mut Files<'_>,
+) -> Result<DomainSet, Vec<Diagnostic>> {
+    let conditions = domains(sources, files)?;
+    DomainSet::new(&conditions).map_err(|error| {
+        let place = sources.first().map(|source| &source.place);
+        let diagnostic = place.map_or_else(
+            || Diagnostic::general(error.to_string()),
+            |place| Diagnostic::at(place, error.to_string()),
+        );
+        vec![diagnostic.help("write fewer of them")]
+    })
+}
+
 pub(super) fn domains(
     sources: &[Placed<DomainSource>],
     files: &mut Files<'_>,

@@ -21,7 +21,7 @@ pub fn of_tls(error: &Error) -> Option<Cause> {
             | AlertDescription::RecordOverflow,
         ) => Cause::TlsGarbled,
         Error::AlertReceived(_) => Cause::TlsRefused,
-        Error::General(text) if text.contains("pinnedPeerCertificateChainSha256") => Cause::CertificatePin,
+        Error::General(text) if text.contains("pinnedPeerCert") => Cause::CertificatePin,
         _ => return None,
     })
 }

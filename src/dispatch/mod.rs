@@ -117,7 +117,7 @@ impl Dispatcher {
             return None;
         }
         let mut heard = session.said.take();
-        let sniffing = session.sniffing.filter(|_| session.network == Network::Tcp);
+        let sniffing = session.sniffing.take().filter(|_| session.network == Network::Tcp);
         if heard.is_none() && sniffing.is_some() {
             match Box::pin(overhear(inbound, &self.pool)).await {
                 Ok((overheard, sniffed)) => {
@@ -130,7 +130,7 @@ impl Dispatcher {
                 }
             }
         }
-        if let (Some(heard), Some(sniffing)) = (&heard, sniffing) {
+        if let (Some(heard), Some(sniffing)) = (&heard, &sniffing) {
             session.learn(heard, sniffing);
         }
         let outbound = &self.outbounds[Box::pin(self.route(&session, heard.as_deref())).await];

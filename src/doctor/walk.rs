@@ -323,7 +323,12 @@ pub(super) struct Seen {
 
 /// The configuration without any check of the server.
 fn unchecked(tls: &ClientTls) -> ClientTls {
-    ClientTls { allow_insecure: true, pinned_chain_sha256: Vec::new(), ..tls.clone() }
+    ClientTls {
+        allow_insecure: true,
+        pinned_chain_sha256: Vec::new(),
+        pinned_sha256: Vec::new(),
+        ..tls.clone()
+    }
 }
 
 /// A client that takes any certificate: the dates and names are looked at.
@@ -336,6 +341,8 @@ pub(super) fn trusting(place: &Place) -> ClientTls {
         disable_system_root: true,
         extra_roots: Vec::new(),
         pinned_chain_sha256: Vec::new(),
+        pinned_sha256: Vec::new(),
+        verified_names: Vec::new(),
         resumption: Resumption::Off,
     }
 }

@@ -37,7 +37,7 @@ pub struct Common {
     /// Where its sessions go.
     pub dispatcher: Arc<Dispatcher>,
     /// Whether sessions are sniffed.
-    pub sniffing: Option<Sniffing>,
+    pub sniffing: Option<Arc<Sniffing>>,
     /// The level of sessions without a user.
     pub level: u32,
     /// How long a client may take to say what it wants.
@@ -131,7 +131,7 @@ impl Common {
             target,
             reach: Reach::Target,
             quota: None,
-            sniffing: self.sniffing,
+            sniffing: self.sniffing.clone(),
             overheard: None,
             said: None,
         }

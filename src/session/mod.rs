@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use wsray_route::{Facts, Sniffed};
+use wsray_route::{DomainSet, Facts, Sniffed};
 use wsray_vmess::{Address, Network, Target};
 use zeroize::Zeroize as _;
 
@@ -41,7 +41,7 @@ pub struct Session {
     /// What the sessions that its packets need are counted in.
     pub quota: Option<Quota>,
     /// Whether the application's first words are listened to.
-    pub sniffing: Option<Sniffing>,
+    pub sniffing: Option<Arc<Sniffing>>,
     /// The name that was overheard, where only rules may use it.
     pub overheard: Option<Box<str>>,
     /// The application's first words, where the inbound itself understood them.
@@ -136,7 +136,7 @@ impl fmt::Debug for Credentials {
 }
 
 /// What is done with a name that an application's first words hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Sniffing {
     /// HTTP's takes the target's place.
     pub http: bool,
@@ -144,6 +144,8 @@ pub struct Sniffing {
     pub tls: bool,
     /// Neither does: rules alone use them.
     pub route_only: bool,
+    /// Names that count for nothing.
+    pub excluded: DomainSet,
 }
 
 impl Session {
@@ -168,13 +170,14 @@ impl Session {
     }
 
     /// Takes the name that was overheard as target, if that is wanted.
-    pub fn learn(&mut self, sniffed: &Sniffed, sniffing: Sniffing) {
+    pub fn learn(&mut self, sniffed: &Sniffed, sniffing: &Sniffing) {
         let wanted = match sniffed {
             Sniffed::Http { .. } => sniffing.http,
             Sniffed::Tls { .. } => sniffing.tls,
             _ => false,
         };
-        let Some(name) = sniffed.domain().filter(|_| wanted) else { return };
+        let counts = |name: &&str| wanted && !sniffing.excluded.is_match(name);
+        let Some(name) = sniffed.domain().filter(counts) else { return };
         if sniffing.route_only {
             self.overheard = Some(name.into());
         } else if let Ok(address) = name.parse() {

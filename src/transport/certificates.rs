@@ -32,7 +32,8 @@ pub fn server_config(tls: &ServerTls) -> Result<Arc<ServerConfig>, Diagnostic> {
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| Diagnostic::at(&tls.place, error.to_string()))?;
-    let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::new(BySni::new(keys)));
+    let mut config =
+        builder.with_no_client_auth().with_cert_resolver(Arc::new(BySni::new(keys, tls.reject_unknown_sni)));
     config.alpn_protocols = tls.alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
     match tls.resumption {
         Resumption::Off => {
@@ -76,7 +77,7 @@ pub fn client_config(tls: &ClientTls) -> Result<Arc<ClientConfig>, Diagnostic> {
             })?;
         }
     }
-    if roots.is_empty() && !tls.allow_insecure && tls.pinned_chain_sha256.is_empty() {
+    if roots.is_empty() && !tls.allow_insecure && !tls.is_pinned() {
         return Err(Diagnostic::at(&tls.place, "there is no certificate authority to trust")
             .help("install the system's ca-certificates, or add one to certificates with usage \"verify\""));
     }
@@ -85,6 +86,8 @@ pub fn client_config(tls: &ClientTls) -> Result<Arc<ClientConfig>, Diagnostic> {
         own,
         insecure: tls.allow_insecure,
         pinned: tls.pinned_chain_sha256.clone(),
+        pinned_certificates: tls.pinned_sha256.clone(),
+        names: tls.verified_names.iter().filter_map(certificate_name).collect(),
         provider: Arc::clone(&provider),
     };
     let builder = ClientConfig::builder_with_provider(provider)
@@ -106,15 +109,18 @@ pub fn client_config(tls: &ClientTls) -> Result<Arc<ClientConfig>, Diagnostic> {
 /// # Errors
 /// When that is no name a certificate can hold.
 pub fn server_name(tls: &ClientTls, address: &Address) -> Result<ServerName<'static>, Diagnostic> {
-    match tls.server_name.as_ref().unwrap_or(address) {
-        Address::Ip(ip) => Ok(ServerName::from(*ip)),
-        Address::Domain(domain) => ServerName::try_from(domain.as_str().to_owned()).map_err(|_| {
-            Diagnostic::at(
-                &tls.place,
-                format!("{:?} is no name that a certificate can hold", domain.as_str()),
-            )
+    let name = tls.server_name.as_ref().unwrap_or(address);
+    certificate_name(name).ok_or_else(|| {
+        Diagnostic::at(&tls.place, format!("{:?} is no name that a certificate can hold", name.to_string()))
             .help("write the server's name into serverName")
-        }),
+    })
+}
+
+/// An address as certificates hold it.
+fn certificate_name(address: &Address) -> Option<ServerName<'static>> {
+    match address {
+        Address::Ip(ip) => Some(ServerName::from(*ip)),
+        Address::Domain(domain) => ServerName::try_from(domain.as_str().to_owned()).ok(),
     }
 }
 
@@ -189,7 +195,7 @@ fn certified_key(pair: &CertificatePair, provider: &CryptoProvider) -> Result<Ce
     })
 }
 
-/// The certificate whose names hold the SNI, else the first.
+/// The certificate whose names hold the SNI, else the first, if it may be.
 #[derive(Debug)]
 struct BySni {
     named: ResolvesServerCertUsingSni,
@@ -198,11 +204,14 @@ struct BySni {
 }
 
 impl BySni {
-    fn new(keys: Vec<CertifiedKey>) -> Self {
+    /// With `reject_unknown` nobody gets the first instead.
+    fn new(keys: Vec<CertifiedKey>, reject_unknown: bool) -> Self {
         let mut by_sni =
             Self { named: ResolvesServerCertUsingSni::new(), wildcards: Vec::new(), first: None };
         for key in keys {
-            by_sni.first.get_or_insert_with(|| Arc::new(key.clone()));
+            if !reject_unknown {
+                by_sni.first.get_or_insert_with(|| Arc::new(key.clone()));
+            }
             for name in dns_names(&key) {
                 match name.strip_prefix("*.") {
                     Some(domain) => {
@@ -247,6 +256,10 @@ struct Verifier {
     insecure: bool,
     /// If not empty, the chain's hash must be one of these.
     pinned: Vec<[u8; 32]>,
+    /// If not empty, the certificate or an authority in its chain must have one of these hashes.
+    pinned_certificates: Vec<[u8; 32]>,
+    /// If not empty, who the server may be.
+    names: Vec<ServerName<'static>>,
     provider: Arc<CryptoProvider>,
 }
 
@@ -254,8 +267,51 @@ impl fmt::Debug for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Verifier")
             .field("insecure", &self.insecure)
-            .field("pins", &self.pinned.len())
+            .field("pins", &(self.pinned.len() + self.pinned_certificates.len()))
             .finish_non_exhaustive()
+    }
+}
+
+/// What the hashes of certificates say.
+enum Pinned {
+    /// Nothing: there are none.
+    Not,
+    /// The server's own certificate is one of them.
+    Server,
+    /// This authority is, and nobody else vouches.
+    Authority(Arc<WebPkiServerVerifier>),
+}
+
+impl Verifier {
+    /// As Xray's `verifyChain` (XTLS/Xray-core `transport/internet/tls/config.go`): behind the server's own certificate only
+    /// an authority's counts, as anybody can send along a certificate of somebody else.
+    fn pinned_authority(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+    ) -> Result<Pinned, rustls::Error> {
+        if self.pinned_certificates.is_empty() {
+            return Ok(Pinned::Not);
+        }
+        let is_pinned =
+            |certificate: &CertificateDer<'_>| self.pinned_certificates.contains(&sha256(&[certificate]));
+        if is_pinned(end_entity) {
+            return Ok(Pinned::Server);
+        }
+        let is_authority = |certificate: &CertificateDer<'_>| {
+            x509_parser::parse_x509_certificate(certificate).is_ok_and(|(_, parsed)| parsed.is_ca())
+        };
+        let authority = intermediates.iter().find(|one| is_pinned(one) && is_authority(one));
+        let verifier = authority.and_then(|authority| {
+            let mut roots = RootCertStore::empty();
+            roots.add(authority.clone().into_owned()).ok()?;
+            web_pki(roots, &self.provider)
+        });
+        verifier.map(Pinned::Authority).ok_or_else(|| {
+            rustls::Error::General(
+                "none of the server's certificates has one of the hashes in pinnedPeerCertSha256".into(),
+            )
+        })
     }
 }
 
@@ -274,16 +330,23 @@ impl ServerCertVerifier for Verifier {
                     .into(),
             ));
         }
-        if self.insecure {
+        let pinned = self.pinned_authority(end_entity, intermediates)?;
+        if matches!(pinned, Pinned::Server) || self.insecure {
             return Ok(ServerCertVerified::assertion());
         }
-        if self.own.iter().any(|own| own == end_entity) {
-            return verify_own(end_entity, name, now);
-        }
-        match &self.inner {
-            Some(inner) => inner.verify_server_cert(end_entity, intermediates, name, ocsp, now),
-            None => Err(rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer)),
-        }
+        let verify = |name: &ServerName<'_>| match &pinned {
+            Pinned::Authority(authority) => {
+                authority.verify_server_cert(end_entity, intermediates, name, ocsp, now)
+            }
+            _ if self.own.iter().any(|own| own == end_entity) => verify_own(end_entity, name, now),
+            _ => match &self.inner {
+                Some(inner) => inner.verify_server_cert(end_entity, intermediates, name, ocsp, now),
+                None => Err(rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer)),
+            },
+        };
+        let names = self.names.split_first();
+        let Some((first, others)) = names else { return verify(name) };
+        others.iter().fold(verify(first), |verified, name| verified.or_else(|_| verify(name)))
     }
 
     fn verify_tls12_signature(

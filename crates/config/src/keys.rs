@@ -146,7 +146,7 @@ pub(crate) const SNIFFING: &[Key] = &[
     key("destOverride", Read),
     key("metadataOnly", Read),
     key("routeOnly", Read),
-    key("domainsExcluded", Without("every name that is overheard takes its target's place")),
+    key("domainsExcluded", Read),
 ];
 
 /// An element of `outbounds`.
@@ -444,11 +444,11 @@ pub(crate) const TLS: &[Key] = &[
     key("minVersion", Read),
     key("maxVersion", Read),
     key("cipherSuites", Refused(TLS_LATER)),
-    key("rejectUnknownSni", Refused("remove it if clients with another server name may connect")),
+    key("rejectUnknownSni", Read),
     key("pinnedPeerCertificatePublicKeySha256", Refused(TLS_LATER)),
-    key("pinnedPeerCertSha256", Refused(TLS_LATER)),
-    key("verifyPeerCertInNames", Refused(TLS_LATER)),
-    key("verifyPeerCertByName", Refused(TLS_LATER)),
+    key("pinnedPeerCertSha256", Read),
+    key("verifyPeerCertInNames", Read),
+    key("verifyPeerCertByName", Read),
     key("allowInsecureIfPinnedPeerCertificate", Read),
     key("echConfig", Refused(TLS_LATER)),
     key("echConfigList", Refused(TLS_LATER)),

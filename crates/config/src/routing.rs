@@ -73,7 +73,7 @@ pub struct Placed<T> {
 }
 
 /// What is done with the name that an application's first words hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sniffing {
     /// `destOverride` has `http`: the name in `Host` takes the target's place.
     pub http: bool,
@@ -81,4 +81,6 @@ pub struct Sniffing {
     pub tls: bool,
     /// `routeOnly`: neither does, and rules alone use them.
     pub route_only: bool,
+    /// `domainsExcluded`: names that count for nothing, as if they had not been heard.
+    pub excluded: Vec<Placed<DomainSource>>,
 }

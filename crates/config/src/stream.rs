@@ -42,6 +42,8 @@ pub struct ServerTls {
     pub place: Place,
     /// What to present, chosen by SNI, the first by default; at least one.
     pub certificates: Vec<CertificatePair>,
+    /// Refuse clients that ask for a name that no certificate has, or for none.
+    pub reject_unknown_sni: bool,
     /// What to agree to, in order; `http/1.1` by default, and never `h2` on WebSocket.
     pub alpn: Vec<String>,
     /// Let clients resume sessions.
@@ -200,8 +202,20 @@ pub struct ClientTls {
     pub extra_roots: Vec<Pem>,
     /// If not empty, the server's chain must have one of these SHA-256 hashes (V2Ray's chain hash).
     pub pinned_chain_sha256: Vec<[u8; 32]>,
+    /// If not empty, the SHA-256 hashes of what is trusted instead of the authorities: the server's own certificate, for
+    /// which nothing else is checked, or an authority's in its chain.
+    pub pinned_sha256: Vec<[u8; 32]>,
+    /// If not empty, the certificate must be good for one of these names instead of `server_name`'s.
+    pub verified_names: Vec<Address>,
     /// Resume sessions.
     pub resumption: Resumption,
+}
+
+impl ClientTls {
+    /// Whether hashes say which certificates are good.
+    pub fn is_pinned(&self) -> bool {
+        !self.pinned_chain_sha256.is_empty() || !self.pinned_sha256.is_empty()
+    }
 }
 
 /// WebSocket of an outbound.

@@ -20,6 +20,7 @@ mod sniffing;
 mod sockopt;
 mod stream;
 mod tls;
+mod trust;
 pub(crate) mod values;
 mod ws;
 

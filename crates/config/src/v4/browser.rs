@@ -187,10 +187,10 @@ impl Check<'_> {
     /// A promise about whom to trust that a browser does not know of is not given up in silence.
     fn trust(&self) -> Parsed<()> {
         let Some(tls) = &self.stream.tls else { return Ok(()) };
-        if !tls.pinned_chain_sha256.is_empty() {
+        if tls.is_pinned() || !tls.verified_names.is_empty() {
             return self.refuse(
                 &tls.place,
-                "a browser cannot be told which certificate to expect (pinnedPeerCertificateChainSha256)",
+                "a browser cannot be told which certificate to expect (a hash or names of it are given)",
                 "remove it: the browser checks the certificate by its own authorities",
             );
         }

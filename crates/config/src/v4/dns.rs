@@ -157,12 +157,7 @@ pub(crate) fn plain_server(place: Place, address: NameServerAddress, defaults: &
 }
 
 fn domains(server: &Object<'_>) -> Parsed<Vec<Placed<DomainSource>>> {
-    let mut result = Ok(Vec::new());
-    let Some(node) = server.find("domains") else { return result };
-    for (at, text) in node.texts("a list of domains")? {
-        rule::collect(&mut result, rule::parsed(&at, text, rule::domain_help(text)));
-    }
-    result
+    server.find("domains").map_or(Ok(Vec::new()), |node| rule::domain_list(&node))
 }
 
 pub(crate) fn client(object: &Object<'_>) -> Parsed<Option<IpAddr>> {

@@ -2,7 +2,7 @@
 
 use std::{fmt::Display, str::FromStr};
 
-use wsray_route::{Network, Networks, PortSet, Sense};
+use wsray_route::{DomainSource, Network, Networks, PortSet, Sense};
 
 use super::routing::{Tags, suggestion};
 use crate::{
@@ -48,16 +48,22 @@ fn present_any(
 
 /// `domain` and `domains`, together.
 fn domains(rule: &Object<'_>) -> Parsed<Option<Condition>> {
-    let mut result = Ok(Vec::new());
-    for node in ["domain", "domains"].iter().filter_map(|key| rule.find(key)) {
-        for (at, text) in node.texts("a list of domains")? {
-            collect(&mut result, parsed(&at, text, domain_help(text)));
-        }
-    }
-    Ok(Some(result?).filter(|list| !list.is_empty()).map(Condition::Domain))
+    let lists = ["domain", "domains"].iter().filter_map(|key| rule.find(key));
+    let lists = lists.map(|node| domain_list(&node)).collect::<Vec<_>>();
+    let list = lists.into_iter().collect::<Parsed<Vec<_>>>()?.concat();
+    Ok(Some(list).filter(|list| !list.is_empty()).map(Condition::Domain))
 }
 
-pub(super) fn domain_help(text: &str) -> &'static str {
+/// Names, and lists of names.
+pub(super) fn domain_list(node: &Node<'_>) -> Parsed<Vec<Placed<DomainSource>>> {
+    let mut result = Ok(Vec::new());
+    for (at, text) in node.texts("a list of domains")? {
+        collect(&mut result, parsed(&at, text, domain_help(text)));
+    }
+    result
+}
+
+fn domain_help(text: &str) -> &'static str {
     if text.starts_with("regexp:") {
         "check the regular expression, which is in Go's syntax (RE2), and write \\\\ for one backslash"
     } else if text.starts_with("geosite:") || text.starts_with("ext") {

@@ -1,6 +1,6 @@
 //! `sniffing`, and `domainOverride`, as V2Ray spelled it before.
 
-use super::values;
+use super::{rule, values};
 use crate::{
     Sniffing, keys,
     node::{Node, Parsed},
@@ -30,6 +30,7 @@ pub(super) fn sniffing(inbound: &Object<'_>) -> Parsed<Option<Sniffing>> {
     if !enabled? {
         return Ok(None);
     }
+    let excluded = object.find("domainsExcluded").map_or(Ok(Vec::new()), |node| rule::domain_list(&node));
     let names = object.find("destOverride").map(|node| overrides(&node)).transpose();
     if metadata_only? {
         object.node.warn(
@@ -38,12 +39,12 @@ pub(super) fn sniffing(inbound: &Object<'_>) -> Parsed<Option<Sniffing>> {
         );
         return Ok(None);
     }
-    let names = names?.unwrap_or(Sniffing { http: false, tls: false, route_only: false });
-    Ok(Some(Sniffing { route_only: route_only?, ..names }))
+    let (names, excluded) = (names?.unwrap_or_default(), excluded?);
+    Ok(Some(Sniffing { route_only: route_only?, excluded, ..names }))
 }
 
 fn overrides(node: &Node<'_>) -> Parsed<Sniffing> {
-    let mut sniffing = Sniffing { http: false, tls: false, route_only: false };
+    let mut sniffing = Sniffing::default();
     let mut result = Ok(());
     for (at, name) in node.texts("a list of protocols")? {
         match name.to_ascii_lowercase().as_str() {

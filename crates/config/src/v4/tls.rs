@@ -1,9 +1,9 @@
 //! `tlsSettings`
 
-use data_encoding::{BASE64, BASE64_NOPAD};
+use data_encoding::BASE64;
 use wsray_vmess::Address;
 
-use super::values;
+use super::{trust, values};
 use crate::{
     CertificatePair, ClientTls, Pem, PemSource, Resumption, ServerTls, keys, keys5,
     node::{Dialect, Node, Parsed, Reported},
@@ -47,7 +47,13 @@ pub(super) fn server(stream: &Object<'_>, security: &Node<'_>, is_ws: bool) -> P
         return Err(place.refuse("TLS needs a certificate and its key, found none", help));
     }
     versions?;
-    Ok(ServerTls { place: node.place(), certificates, alpn: alpn?, resumption: resumption? })
+    Ok(ServerTls {
+        place: node.place(),
+        certificates,
+        reject_unknown_sni: object.flag("rejectUnknownSni")?,
+        alpn: alpn?,
+        resumption: resumption?,
+    })
 }
 
 /// What an outbound's TLS carries.
@@ -118,11 +124,15 @@ pub(super) fn client(
             disable_system_root: false,
             extra_roots: Vec::new(),
             pinned_chain_sha256: Vec::new(),
+            pinned_sha256: Vec::new(),
+            verified_names: Vec::new(),
             resumption: Resumption::Off,
         });
     };
     let object = node.object(node.either(keys::TLS, keys5::TLS))?;
-    let server_name = object.find("serverName").map_or(Ok(None), |node| server_name(&node));
+    let server_name = object.find("serverName");
+    let server_name =
+        server_name.map_or(Ok(None), |node| self::server_name(&node, node.text("a server name")?));
     let versions = versions(&object);
     let alpn = alpn(&object, is_ws);
     let allow_insecure = object.flag("allowInsecure");
@@ -132,7 +142,9 @@ pub(super) fn client(
     if matches!(resumption, Ok(Resumption::WithEarlyData)) && inside != Inside::WsWithEarlyData {
         warn_of_early_data(&object);
     }
-    let pins = pins(&object);
+    let pins = trust::chain_pins(&object);
+    let certificate_pins = trust::certificate_pins(&object);
+    let verified_names = trust::verified_names(&object);
     let extra_roots = extra_roots(&object);
     versions?;
     let (pins, insecure_if_pinned) = (pins?, insecure_if_pinned?);
@@ -150,6 +162,8 @@ pub(super) fn client(
         disable_system_root: disable_system_root?,
         extra_roots: extra_roots?,
         pinned_chain_sha256: pins,
+        pinned_sha256: certificate_pins?,
+        verified_names: verified_names?,
         resumption: resumption?,
     };
     if tls.server_name.is_none() {
@@ -161,7 +175,11 @@ pub(super) fn client(
 
 /// What makes trust in the server impossible, or empty.
 fn check_trust(object: &Object<'_>, tls: &ClientTls) -> Parsed<()> {
-    if tls.disable_system_root && tls.extra_roots.is_empty() && !tls.allow_insecure {
+    if tls.disable_system_root
+        && tls.extra_roots.is_empty()
+        && tls.pinned_sha256.is_empty()
+        && !tls.allow_insecure
+    {
         let node = object.find("disableSystemRoot").unwrap_or_else(|| object.node.clone());
         return Err(node.refuse(
             "no server can be trusted: the system's certificates are off and there are no others",
@@ -173,9 +191,7 @@ fn check_trust(object: &Object<'_>, tls: &ClientTls) -> Parsed<()> {
             ),
         ));
     }
-    if let Some(node) =
-        object.find("allowInsecure").filter(|_| tls.allow_insecure && tls.pinned_chain_sha256.is_empty())
-    {
+    if let Some(node) = object.find("allowInsecure").filter(|_| tls.allow_insecure && !tls.is_pinned()) {
         node.warn(
             "the server's certificate is not checked: anybody on the way can pose as the server",
             "write false; for a certificate of your own add { \"usage\": \"verify\", \
@@ -338,25 +354,8 @@ fn alpn(object: &Object<'_>, is_ws: bool) -> Parsed<Vec<String>> {
     if names.is_empty() { Ok(default_alpn(is_ws)) } else { Ok(names) }
 }
 
-fn pins(object: &Object<'_>) -> Parsed<Vec<[u8; 32]>> {
-    let Some(node) = object.find("pinnedPeerCertificateChainSha256") else { return Ok(Vec::new()) };
-    let pin = |(at, text): (Node<'_>, &str)| {
-        let standard = text.trim_end_matches('=').replace('-', "+").replace('_', "/");
-        let bytes =
-            BASE64_NOPAD.decode(standard.as_bytes()).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
-        bytes.ok_or_else(|| {
-            at.expected(
-                "a SHA-256 hash in base64 (44 characters)",
-                "write what v2ctl tlsping or v2ray tls certChainHash shows",
-            )
-        })
-    };
-    let pins: Vec<_> = node.texts("a list of hashes")?.into_iter().map(pin).collect();
-    pins.into_iter().collect()
-}
-
-fn server_name(node: &Node<'_>) -> Parsed<Option<Address>> {
-    let text = node.text("a server name")?;
+/// The name that a server is known by; none if it is empty.
+pub(super) fn server_name(node: &Node<'_>, text: &str) -> Parsed<Option<Address>> {
     if text.is_empty() {
         return Ok(None);
     }

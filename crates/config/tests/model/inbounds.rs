@@ -168,7 +168,8 @@ fn sniffing_is_read_on_every_inbound() {
             r#"{{ "inbounds": [{{ "protocol": "vmess", "listen": "127.0.0.1", "port": 1080, {keys} }}],
               "outbounds": [{{ "protocol": "freedom" }}] }}"#
         );
-        config(&text).inbounds[0].sniffing.map(|sniffing| (sniffing.http, sniffing.tls, sniffing.route_only))
+        let sniffing = config(&text).inbounds.remove(0).sniffing;
+        sniffing.map(|sniffing| (sniffing.http, sniffing.tls, sniffing.route_only))
     };
     assert_eq!(read(r#""tag": "x""#), None);
     assert_eq!(read(r#""sniffing": { "destOverride": ["http"] }"#), None);

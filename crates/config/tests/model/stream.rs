@@ -138,5 +138,13 @@ fn client_trust_is_read() {
     assert!(matches!(&tls.extra_roots[0].source, PemSource::File(path) if path == "ca.pem"));
     assert_eq!(tls.pinned_chain_sha256, [std::array::from_fn(|n| u8::try_from(n).unwrap())]);
     let tls = client(r#"{ "security": "tls", "tlsSettings": { "allowInsecure": true } }"#).tls.unwrap();
-    assert!(tls.allow_insecure && tls.server_name.is_none());
+    assert!(tls.allow_insecure && tls.server_name.is_none() && !tls.is_pinned());
+    let tls = client(
+        r#"{ "security": "tls", "tlsSettings": { "disableSystemRoot": true, "verifyPeerCertByName": "b.test,,c.test",
+          "pinnedPeerCertSha256": "00:01:02:03:04:05:06:07:08:09:0A:0B:0C:0D:0E:0F:10:11:12:13:14:15:16:17:18:19:1A:1B:1C:1D:1e:1f" } }"#,
+    )
+    .tls
+    .unwrap();
+    assert_eq!(tls.pinned_sha256, [std::array::from_fn(|n| u8::try_from(n).unwrap())]);
+    assert_eq!(tls.verified_names.iter().map(ToString::to_string).collect::<Vec<_>>(), ["b.test", "c.test"]);
 }
