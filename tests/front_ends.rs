@@ -251,6 +251,24 @@ fn carries_early_data_and_many_tunnels(example: Example) {
     server.node.log_line(&[" 127.0.0.77:", "accepted", &origin.address.to_string()]);
 }
 
+/// As its operators do without a master: a new process tells the old one to finish.
+#[test]
+fn haproxy_that_another_takes_over_from_leaves_tunnels_whole() {
+    if let Some(reason) = Example::HaproxyHttp.missing() {
+        skip!(reason);
+    }
+    let (origin, backend) = (Origin::start(), support::free_port());
+    let mut front = Example::HaproxyHttp.start_alone(backend);
+    let (server_link, link) = links(Example::HaproxyHttp, &support::random_id(), Early::None);
+    let _server = server_at(Example::HaproxyHttp, &server_link, backend);
+    let client = Client::start(Kind::Wsray, &link, front.port);
+    let running = Traffic::start(&client, &origin);
+    let mut old = front.take_over();
+    within(Duration::from_secs(5), || check(&client, &origin).ok()).expect("new tunnels");
+    assert_eq!(running.fates(), [Fate::Whole, Fate::Whole]);
+    assert!(old.wait(Duration::from_secs(10)).is_some(), "the old process stays without tunnels");
+}
+
 fn check(client: &Client, origin: &Origin) -> std::io::Result<()> {
     apps::check_echo(&apps::socks5(client.socks, origin.address.into(), None)?)
 }

@@ -120,6 +120,10 @@ impl Cause {
                 ),
                 (There, "see whether the handshake arrives: `tcpdump -n port 443`"),
             ],
+            Self::NameBlocked => &[
+                (Client, "\"address\" and tlsSettings.serverName: another domain that leads to the server"),
+                (There, "another domain, and a certificate for it"),
+            ],
             Self::CertificateName { .. } => &[
                 (Client, "tlsSettings: \"serverName\": one of these names"),
                 (
@@ -350,6 +354,11 @@ impl Cause {
                 (
                     Server,
                     "\"security\": \"none\" behind a front end that does TLS; no \"acceptProxyProtocol\" unless it sends that header",
+                ),
+                (
+                    Server,
+                    "\"listen\": \"/run/wsray/a.sock,0666\"   # on a unix socket that the front end may not open (its log \
+                    says \"Permission denied\")",
                 ),
                 (There, "under SELinux: setsebool -P httpd_can_network_connect 1"),
             ],

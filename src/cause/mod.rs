@@ -68,6 +68,8 @@ pub enum Cause {
     TlsCut,
     /// Nothing answers the TLS handshake.
     TlsUnanswered,
+    /// Tried: another name in the handshake is answered.
+    NameBlocked,
     /// The server could not read the TLS handshake.
     TlsGarbled,
     /// Plain HTTP met a TLS port.
@@ -230,6 +232,7 @@ impl Cause {
             Self::TlsRefused => "tls-refused",
             Self::TlsCut => "tls-cut",
             Self::TlsUnanswered => "tls-unanswered",
+            Self::NameBlocked => "tls-name-blocked",
             Self::TlsGarbled => "tls-garbled",
             Self::PortWithTls => "plain-to-tls-port",
             Self::TlsBehind => "tls-behind-front-end",
@@ -327,6 +330,7 @@ impl fmt::Display for Cause {
                 this port does not speak TLS",
             Self::TlsUnanswered => "nothing answers the TLS handshake: this port does not speak TLS, or something on the way \
                 swallows it, often because of the name in it",
+            Self::NameBlocked => "the TLS handshake is answered with another name in it: something on the way blocks this one",
             Self::TlsGarbled => "the server could not read the TLS handshake: something stands in front of it, such as a PROXY \
                 protocol header",
             Self::PortWithTls => "plain HTTP was sent to a port that speaks TLS",

@@ -115,6 +115,9 @@ async fn examine_server(doctor: &Doctor, served: &Served<'_>, way: &outbound::Vm
     let title = format!("{scheme}://{}{path}{user}", way.connector.server);
     let mut check = new_check(doctor, "outbound", outbound.tag.clone(), title);
     check.known.push((PATH, path.to_owned()));
+    if way.browser.is_some() {
+        check.notes.push(BY_BROWSER);
+    }
     let subject = Subject {
         connector: &way.connector,
         through,
@@ -128,6 +131,10 @@ async fn examine_server(doctor: &Doctor, served: &Served<'_>, way: &outbound::Vm
     finish(&check);
     check
 }
+
+/// What is not seen of an outbound with `useBrowserForwarding`.
+const BY_BROWSER: &str = "sessions of this outbound go through a browser, which has its own TLS, proxies and certificates: what is \
+    examined here is the way without it";
 
 /// What cures have in the place of the path and of the server's port.
 const PATH: &str = "/path";

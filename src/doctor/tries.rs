@@ -3,6 +3,7 @@
 
 use std::{pin::Pin, time::Duration};
 
+use rustls::pki_types::ServerName;
 use tokio::time::{Instant, timeout};
 use wsray_vmess::Address;
 use wsray_ws::{ClientOptions, Path};
@@ -11,7 +12,11 @@ use super::{
     probe::{self, Early, Exchange, Heard, NoUpgrade},
     walk::{SESSION, Subject, trusting, with_tls},
 };
-use crate::{cause::Cause, transport::Connector, vmess::unix_seconds};
+use crate::{
+    cause::Cause,
+    transport::{ConnectError, Connector, HandshakeError},
+    vmess::unix_seconds,
+};
 
 /// A PROXY protocol header that names nobody (`doc/proxy-protocol.txt` of haproxy/haproxy, section 2.1).
 const PROXY_HEADER: &[u8] = b"PROXY UNKNOWN\r\n";
@@ -25,11 +30,37 @@ pub(super) async fn proxy_header_helps_tls(connector: &Connector) -> bool {
     // Whatever the certificate is worth: TLS came about.
     match tried {
         Ok(_) => true,
-        Err(crate::transport::ConnectError::Tls(crate::transport::HandshakeError::Tls(error))) => {
+        Err(ConnectError::Tls(HandshakeError::Tls(error))) => {
             matches!(error, rustls::Error::InvalidCertificate(_))
         }
         Err(_) => false,
     }
+}
+
+/// A name that nobody has a reason to block (RFC 2606).
+const HARMLESS_NAME: &str = "example.com";
+
+/// Whether a handshake that is cut or not answered is answered when it asks for another name.
+pub(super) async fn other_name_helps_tls(subject: &Subject<'_>) -> bool {
+    let Some(mut connector) = with_tls(subject.connector, &trusting(&nowhere())) else { return false };
+    let Ok(name) = HARMLESS_NAME.try_into() else { return false };
+    match &mut connector.tls {
+        Some(tls) if matches!(tls.name, ServerName::DnsName(_)) => tls.name = name,
+        _ => return false,
+    }
+    match probe::connect(&connector, subject.lead, Instant::now() + LIMIT).await {
+        Ok(_) => true,
+        // Whoever says no has read the name.
+        Err(ConnectError::Tls(HandshakeError::Tls(error))) => {
+            matches!(error, rustls::Error::AlertReceived(_) | rustls::Error::InvalidCertificate(_))
+        }
+        Err(_) => false,
+    }
+}
+
+/// The place in no file.
+fn nowhere() -> wsray_config::Place {
+    wsray_config::Place { file: "".into(), line: 1, column: 1, path: "".into() }
 }
 
 /// The first change that makes the upgrade work.
@@ -152,8 +183,7 @@ async fn without_websocket(subject: &Subject<'_>) -> Option<Cause> {
 /// TLS on a port that was spoken to without.
 async fn by_tls(subject: &Subject<'_>) -> Option<Cause> {
     let connector = subject.connector;
-    let place = wsray_config::Place { file: "".into(), line: 1, column: 1, path: "".into() };
-    let connector = with_tls(connector, &trusting(&place))?;
+    let connector = with_tls(connector, &trusting(&nowhere()))?;
     let opened = probe::connect(&connector, &[], Instant::now() + LIMIT).await;
     opened.is_ok().then_some(Cause::TlsWorks)
 }

@@ -209,6 +209,11 @@ impl Subject<'_> {
                 let mut causes = verdict::of_tls(&error, seen.as_ref(), &name);
                 if causes == [Cause::TlsCut] && tries::proxy_header_helps_tls(self.connector).await {
                     causes = vec![Cause::ProxyHeaderWanted];
+                } else if matches!(causes[..], [Cause::TlsCut | Cause::TlsUnanswered])
+                    && self.through.is_none()
+                    && tries::other_name_helps_tls(self).await
+                {
+                    causes = vec![Cause::NameBlocked];
                 }
                 self.suspect_way(&mut causes);
                 let text = match &error {

@@ -190,6 +190,19 @@ fn command_that_finds_nothing_to_examine_is_a_wrong_one() {
 }
 
 #[test]
+fn browser_on_the_way_is_not_passed_over() {
+    let link = Link::default();
+    let server = Server::start(Kind::Wsray, &link);
+    let mut config = client(&link, server.port);
+    let plain = examine(&config);
+    assert_eq!(plain.json["checks"][0]["notes"], json!([]));
+    config["outbounds"][0]["streamSettings"]["wsSettings"]["useBrowserForwarding"] = json!(true);
+    config["browserForwarder"] = json!({ "listenAddr": "127.0.0.1", "listenPort": free_port() });
+    let report = examine(&config);
+    assert!(report.text.contains("go through a browser"), "{}", report.text);
+}
+
+#[test]
 fn tag_and_target_choose_what_is_tried() {
     let link = Link::default();
     let server = Server::start(Kind::Wsray, &link);

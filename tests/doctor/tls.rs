@@ -1,6 +1,10 @@
 //! TLS and its certificates.
 
-use std::path::PathBuf;
+use std::{
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    path::PathBuf,
+};
 
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use serde_json::json;
@@ -114,6 +118,42 @@ fn names_that_the_front_end_has_no_certificate_for_are_told() {
     settings(&mut config)["tlsSettings"]["serverName"] = json!("stranger.test");
     let report = examine(&config);
     assert_eq!(report.causes()[0].0, "tls", "{}", report.text);
+}
+
+/// Passes on what does not hold this name; what does is cut, or swallowed.
+fn blocking(name: &'static [u8], backend: u16, swallows: bool) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for near in listener.incoming().take(16).flatten() {
+            std::thread::spawn(move || {
+                let (mut near, mut block) = (near, [0; 4096]);
+                let read = near.read(&mut block).unwrap_or(0);
+                if block[..read].windows(name.len()).any(|window| window == name) {
+                    while swallows && near.read(&mut block).is_ok_and(|read| read > 0) {}
+                    return;
+                }
+                let mut far = TcpStream::connect(("127.0.0.1", backend)).unwrap();
+                far.write_all(&block[..read]).unwrap();
+                let (mut back_from, mut back_to) = (far.try_clone().unwrap(), near.try_clone().unwrap());
+                std::thread::spawn(move || std::io::copy(&mut back_from, &mut back_to));
+                let _ = std::io::copy(&mut near, &mut far);
+            });
+        }
+    });
+    port
+}
+
+#[test]
+fn name_that_is_blocked_on_the_way_is_told() {
+    needs!("nginx");
+    let front = front::nginx(1);
+    at_once([false, true], |swallows| {
+        let port = blocking(b"localhost", front.port, swallows);
+        examine(&client(&Link { tls: Tls::On, ..Link::default() }, port))
+            .names("tls", "tls-name-blocked")
+            .writes("client", "another domain");
+    });
 }
 
 #[test]

@@ -83,6 +83,19 @@ impl Example {
 
     /// Starts it in front of `backend`: its file with other ports, and with directories it may write to.
     pub fn start(self, backend: u16) -> Running {
+        let (directory, port) = self.prepare(backend);
+        let node = Some(self.run(&directory, port));
+        Running { example: self, directory, port, node }
+    }
+
+    /// `HAProxy` in one process, without a master.
+    pub fn start_alone(self, backend: u16) -> Running {
+        let (directory, port) = self.prepare(backend);
+        let node = Some(self.run_alone(&directory, port, &[]));
+        Running { example: self, directory, port, node }
+    }
+
+    fn prepare(self, backend: u16) -> (PathBuf, u16) {
         let directory = temporary_directory(self.file());
         let files = certificate::files();
         for (from, to) in
@@ -102,8 +115,7 @@ impl Example {
         }
         text = self.at_home(&text);
         fs::write(directory.join(self.file()), text).unwrap();
-        let node = Some(self.run(&directory, port));
-        Running { example: self, directory, port, node }
+        (directory, port)
     }
 
     /// The file as it must be where the program is not installed.
@@ -139,6 +151,12 @@ impl Example {
         };
         command.current_dir(directory).env("HOME", directory);
         command
+    }
+
+    fn run_alone(self, directory: &Path, port: u16, more: &[&str]) -> Node {
+        let mut command = Command::new(peer(self.program()));
+        command.args(["-db", "-f", self.file()]).args(more).current_dir(directory);
+        Node::start_program(self.program(), command, temporary_directory(self.program()), &[port])
     }
 
     fn run(self, directory: &Path, port: u16) -> Node {
@@ -180,6 +198,14 @@ impl Running {
             }
             _ => node.signal("USR2"),
         }
+    }
+
+    /// `haproxy -sf PID`; the old process.
+    pub fn take_over(&mut self) -> Node {
+        let old = self.node.take().unwrap();
+        let pid = old.id().to_string();
+        self.node = Some(self.example.run_alone(&self.directory, self.port, &["-sf", &pid]));
+        old
     }
 
     pub fn restart(&mut self) {
