@@ -17,7 +17,7 @@ use support::{
     certificate,
     config::Link,
     dns::{A, AAAA, NameServer, Reply},
-    for_wsray, free_port,
+    for_wsray, free_port, geo,
     node::{Client, Kind, Node, Server},
     origin::{self, Origin},
     temporary_directory, within,
@@ -28,6 +28,9 @@ for_wsray![
     answers_are_kept_as_long_as_they_say,
     only_the_wanted_addresses_are_asked_for,
     each_server_is_asked_for_its_domains_first,
+    without_fallback_nobody_else_is_asked,
+    the_clients_network_goes_with_the_question,
+    lists_of_names_say_what_is_known_and_who_is_asked,
     an_answer_that_is_not_expected_leads_to_the_next_server,
     a_server_that_is_silent_leads_to_the_next,
     there_is_none_is_an_answer,
@@ -152,6 +155,74 @@ fn each_server_is_asked_for_its_domains_first(kind: Kind) {
     assert!(!resolver.finds("outside.test", origin.port()));
     assert!(first.questions().iter().all(|(name, _)| name == "outside.test"));
     assert!(second.questions().iter().all(|(name, _)| name == "a.inside.test"));
+}
+
+fn without_fallback_nobody_else_is_asked(kind: Kind) {
+    let origin = Origin::start();
+    for (setting, other_is_asked, outside_is_found) in [
+        ("disableCache", true, true),
+        ("disableFallbackIfMatch", false, true),
+        ("disableFallback", false, false),
+    ] {
+        let (liar, other) = (
+            NameServer::start(|_, _| Reply::of("127.9.9.9")),
+            NameServer::start(|_, _| Reply::of("127.0.0.1")),
+        );
+        let mut dns = json!({ "queryStrategy": "UseIPv4", "servers": [
+            { "address": "127.0.0.1", "port": liar.port, "domains": ["domain:inside.test"], "expectIPs": ["127.0.0.0/16"] },
+            udp(&other),
+        ] });
+        dns[setting] = json!(true);
+        let resolver = Resolver::start(kind, &dns);
+        assert_eq!(resolver.finds("a.inside.test", origin.port()), other_is_asked, "{setting}");
+        assert_eq!(!other.questions().is_empty(), other_is_asked, "{setting}");
+        assert!(!liar.questions().is_empty());
+        assert_eq!(resolver.finds("outside.test", origin.port()), outside_is_found, "{setting}");
+    }
+}
+
+/// RFC 7871 section 6: option 8, family 1, 24 bits of the address.
+fn the_clients_network_goes_with_the_question(kind: Kind) {
+    let origin = Origin::start();
+    for (own, expected) in [(json!(null), [203, 0, 113]), (json!("198.51.100.9"), [198, 51, 100])] {
+        let server = NameServer::start(|_, _| Reply::of("127.0.0.1"));
+        let mut asked = udp(&server);
+        asked["clientIp"] = own;
+        let dns = json!({ "clientIp": "203.0.113.77", "queryStrategy": "UseIPv4", "servers": [asked] });
+        let resolver = Resolver::start(kind, &dns);
+        assert!(resolver.finds("name.test", origin.port()));
+        let option = [&[0, 8, 0, 7, 0, 1, 24, 0][..], &expected].concat();
+        let messages = server.messages();
+        let has_it = |message: &Vec<u8>| message.windows(option.len()).any(|part| part == option);
+        assert!(!messages.is_empty() && messages.iter().all(has_it), "{messages:?}");
+    }
+}
+
+fn lists_of_names_say_what_is_known_and_who_is_asked(kind: Kind) {
+    let assets = temporary_directory("assets");
+    let sites = [
+        geo::sites("HERE", &[(2, "here.test"), (3, "alone.test")]),
+        geo::sites("INSIDE", &[(2, "inside.test")]),
+    ];
+    std::fs::write(assets.join("geosite.dat"), sites.concat()).unwrap();
+    let (first, second) = (nobody(), NameServer::start(|_, _| Reply::of("127.0.0.1")));
+    let dns = json!({ "hosts": { "geosite:here": "127.0.0.1" }, "servers": [
+        udp(&first),
+        { "address": "127.0.0.1", "port": second.port, "domains": ["geosite:inside"], "skipFallback": true },
+    ] });
+    let (origin, socks) = (Origin::start(), free_port());
+    let directory = temporary_directory("lists");
+    let path = directory.join("config.json");
+    std::fs::write(&path, Resolver::config(socks, &dns, |_| {}).to_string()).unwrap();
+    let mut command = kind.command(&path);
+    command.env("V2RAY_LOCATION_ASSET", &assets);
+    let resolver = Resolver { node: Node::start_program("lists", command, directory, &[socks]), socks };
+    for name in ["a.here.test", "alone.test", "b.inside.test"] {
+        assert!(resolver.finds(name, origin.port()), "{name}");
+    }
+    assert_eq!(first.questions(), []);
+    assert!(second.questions().iter().all(|(name, _)| name == "b.inside.test"));
+    assert!(!resolver.finds("a.alone.test", origin.port()));
 }
 
 fn an_answer_that_is_not_expected_leads_to_the_next_server(kind: Kind) {

@@ -42,6 +42,7 @@ impl Reply {
 pub struct NameServer {
     pub port: u16,
     questions: Arc<Mutex<Vec<(String, u16)>>>,
+    messages: Arc<Mutex<Vec<Vec<u8>>>>,
 }
 
 type Answers = Arc<dyn Fn(&str, u16) -> Reply + Send + Sync>;
@@ -56,7 +57,11 @@ impl NameServer {
                 Some((tcp, udp))
             })
             .expect("a port that is free for both");
-        let server = Self { port: tcp.local_addr().unwrap().port(), questions: Arc::default() };
+        let server = Self {
+            port: tcp.local_addr().unwrap().port(),
+            questions: Arc::default(),
+            messages: Arc::default(),
+        };
         let answers: Answers = Arc::new(answers);
         let (on_udp, answers_udp) = (server.clone(), Arc::clone(&answers));
         thread::spawn(move || on_udp.serve_udp(&udp, &answers_udp));
@@ -69,7 +74,11 @@ impl NameServer {
     pub fn start_https(answers: impl Fn(&str, u16) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         listener.set_nonblocking(true).unwrap();
-        let server = Self { port: listener.local_addr().unwrap().port(), questions: Arc::default() };
+        let server = Self {
+            port: listener.local_addr().unwrap().port(),
+            questions: Arc::default(),
+            messages: Arc::default(),
+        };
         let (here, answers): (_, Answers) = (server.clone(), Arc::new(answers));
         thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -83,9 +92,15 @@ impl NameServer {
         self.questions.lock().unwrap().clone()
     }
 
+    /// The same as they came.
+    pub fn messages(&self) -> Vec<Vec<u8>> {
+        self.messages.lock().unwrap().clone()
+    }
+
     fn reply(&self, question: &[u8], answers: &Answers) -> Option<(Reply, String, u16)> {
         let (name, kind) = parse(question)?;
         self.questions.lock().unwrap().push((name.clone(), kind));
+        self.messages.lock().unwrap().push(question.to_vec());
         Some((answers(&name, kind), name, kind))
     }
 
