@@ -167,7 +167,7 @@ impl Cause {
             ],
             Self::CertificatePin => &[(
                 Client,
-                "\"pinnedPeerCertificateChainSha256\": the hash of the chain that the server sends now",
+                "\"pinnedPeerCertificateChainSha256\" or \"pinnedPeerCertSha256\": the hash of what the server sends now",
             )],
             Self::Alpn => &[
                 (Client, "tlsSettings: \"alpn\": [\"http/1.1\"]"),
@@ -182,6 +182,7 @@ impl Cause {
                     "server_name and ssl_certificate of a server block for that name; no ssl_reject_handshake in it",
                 ),
                 (Caddy, "a site block for that name"),
+                (Server, "tlsSettings: a certificate for that name, or no \"rejectUnknownSni\""),
                 (Haproxy, "bind ... crt: a certificate for that name, or no strict-sni"),
                 (Cdn, "a certificate for that name; at Cloudflare the record must be proxied (orange cloud)"),
             ],

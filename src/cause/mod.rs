@@ -322,7 +322,7 @@ impl fmt::Display for Cause {
             Self::CertificateSelfSigned => "the certificate is self-signed: no authority vouches for it",
             Self::CertificateChain => "the server does not send the intermediate certificate that its own needs",
             Self::CertificateIssuer => "the certificate comes from an authority that is not trusted here",
-            Self::CertificatePin => "the certificate chain has none of the hashes in pinnedPeerCertificateChainSha256",
+            Self::CertificatePin => "the server's certificates have none of the pinned hashes",
             Self::Alpn => "the server takes none of the protocols offered by ALPN: it probably speaks HTTP/2 only",
             Self::NoCertificate => "the server has no certificate for the name asked for",
             Self::TlsRefused => "the server refused the TLS handshake",

@@ -12,9 +12,12 @@ pub fn of_tls(error: &Error) -> Option<Cause> {
         Error::AlertReceived(AlertDescription::NoApplicationProtocol) | Error::NoApplicationProtocol => {
             Cause::Alpn
         }
-        Error::AlertReceived(AlertDescription::UnrecognisedName | AlertDescription::InternalError) => {
-            Cause::NoCertificate
-        }
+        // The last is what rustls says where `rejectUnknownSni` leaves it without a certificate.
+        Error::AlertReceived(
+            AlertDescription::UnrecognisedName
+            | AlertDescription::InternalError
+            | AlertDescription::AccessDenied,
+        ) => Cause::NoCertificate,
         Error::AlertReceived(
             AlertDescription::DecodeError
             | AlertDescription::UnexpectedMessage

@@ -5,14 +5,17 @@ use std::{
     sync::Arc,
 };
 
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
-use wsray_config::{ClientTls, Heartbeat, ProxyProtocol, SocketOptions, Udp443, VmessInbound};
+use wsray_config::{
+    ClientTls, Heartbeat, PemSource, ProxyProtocol, ServerTls, SocketOptions, Udp443, VmessInbound,
+};
 use wsray_route::IpSet;
-use wsray_vmess::{CmdKey, SecurityChoice, Target};
+use wsray_vmess::{Address, CmdKey, SecurityChoice, Target};
 use wsray_ws::ClientOptions;
 
 use super::{
-    PATH, PORT, finish, go, new_check,
+    PATH, PORT, facts, finish, go, new_check,
     report::{Check, Status, Step},
     scheme,
     walk::{Subject, trusting},
@@ -59,7 +62,8 @@ pub(super) async fn examine(
         let text = "only the senders of the PROXY protocol get in, and this machine is none of them";
         check.push(Step::new("port", Status::Warn, text));
     } else if let Some((target, serving)) = there(&mut check, address, &config.socket, inbound).await {
-        let tls = stream.tls.as_ref().map(|tls| trusting(&tls.place));
+        let tls = stream.tls.as_ref();
+        let tls = tls.map(|tls| ClientTls { server_name: wanted_name(tls), ..trusting(&tls.place) });
         let user = vmess.users.first().map(|user| VmessUser {
             cmd_key: CmdKey::new(&user.id),
             security: SecurityChoice::Auto,
@@ -87,6 +91,18 @@ pub(super) async fn examine(
     }
     finish(&check);
     check
+}
+
+/// A name of the first certificate, where clients that ask for none are refused.
+fn wanted_name(tls: &ServerTls) -> Option<Address> {
+    let pem = &tls.certificates.first().filter(|_| tls.reject_unknown_sni)?.certificate;
+    let text = match &pem.source {
+        PemSource::File(path) => std::fs::read(path).ok()?,
+        PemSource::Inline(text) => text.clone().into_bytes(),
+    };
+    let first = CertificateDer::pem_slice_iter(&text).next()?.ok()?;
+    let name = facts::certificate(&[first])?.names.first()?.replace('*', "www");
+    name.parse().ok()
 }
 
 /// Whoever listens on the port may not be this inbound at all: likely where the answer is none that a VMess server gives.

@@ -127,6 +127,7 @@ fn inbounds_are_tried_in_the_process_or_where_they_run() {
     report.names("tls", "tls-to-plain-port");
     let mut config = inbound(&link, free_port());
     config["inbounds"][0]["streamSettings"]["wsSettings"]["acceptProxyProtocol"] = json!(true);
+    config["inbounds"][0]["streamSettings"]["tlsSettings"]["rejectUnknownSni"] = json!(true);
     examine(&config).is_well();
 }
 

@@ -110,6 +110,10 @@ fn names_that_the_front_end_has_no_certificate_for_are_told() {
     refused(front.port).writes("nginx", "ssl_reject_handshake");
     let front = caddy(&format!("https://localhost:PORT {{\n    tls {certificate} {key}\n}}"));
     refused(front.port).writes("caddy", "site block");
+    let server = Server::start_with(Kind::Wsray, &link, |config| {
+        config["inbounds"][0]["streamSettings"]["tlsSettings"]["rejectUnknownSni"] = json!(true);
+    });
+    refused(server.port).writes("server", "rejectUnknownSni");
     let front = haproxy(&format!(
         "frontend in\n    mode http\n    bind 127.0.0.1:PORT ssl crt {} strict-sni\n    http-request return status 200",
         files.both.display()
