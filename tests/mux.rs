@@ -333,6 +333,75 @@ fn sessions_end_with_their_connection(shared: &Shared) {
     assert!(ended.is_some(), "{} are open a second later", origin.open());
 }
 
+/// A connection of Mux.Cool, written by hand, with this many sessions that each send a packet to `target`.
+fn connection_with(sessions: u16, link: &Link, server: u16, target: u16) -> std::net::TcpStream {
+    use wsray_vmess::{
+        AesHardware, ChunkSealer, CmdKey, Command, Direction, HeaderEntropy, Network, Request, Secrets,
+        SecurityChoice, outbound_options, seal_request,
+    };
+    let (security, options) = outbound_options(SecurityChoice::Aes128Gcm, Network::Tcp, AesHardware::Present);
+    let mut body_key = [9; 16];
+    body_key[..8].copy_from_slice(&support::random().to_be_bytes());
+    let secrets = Secrets { body_key, body_iv: [8; 16], response_auth: 7 };
+    let request = Request { secrets, options, security, command: Command::Mux };
+    let mut entropy = [0; 28];
+    entropy[..8].copy_from_slice(&support::random().to_be_bytes());
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let key = CmdKey::new(&link.id.parse().unwrap());
+    let mut wire = seal_request(&key, &request, &HeaderEntropy::from_random(entropy), now).unwrap();
+    let mut sealer = ChunkSealer::new(&request, Direction::Request).unwrap();
+    for id in 1..=sessions {
+        let mut frame = vec![0, 12];
+        frame.extend(id.to_be_bytes());
+        frame.extend([1, 1, 2]);
+        frame.extend(target.to_be_bytes());
+        frame.extend([1, 127, 0, 0, 1, 0, 1, b'x']);
+        let mut chunk = vec![0; 256];
+        let start = sealer.head_len();
+        chunk[start..start + frame.len()].copy_from_slice(&frame);
+        let sealed = sealer.seal(&mut chunk, start..start + frame.len(), &[0; 64]).unwrap();
+        wire.extend_from_slice(&chunk[sealed]);
+    }
+    let mut stream = apps::connect(server).unwrap();
+    stream.write_all(&wire).unwrap();
+    stream
+}
+
+#[test]
+fn one_session_more_than_a_connection_or_a_user_may_have_is_refused_by_name() {
+    let link = Link { transport: support::config::Transport::Tcp, ..Link::default() };
+    let server = Server::start(Kind::Wsray, &link);
+    let target = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    target.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    let port = target.local_addr().unwrap().port();
+    let mut sources = std::collections::HashSet::new();
+    let mut seen_after = |wanted: usize| {
+        while sources.len() < wanted
+            && let Ok((_, source)) = target.recv_from(&mut [0])
+        {
+            sources.insert(source);
+        }
+        sources.len()
+    };
+    let mut held = vec![connection_with(257, &link, server.port, port)];
+    server.node.log_line(&["[Warning]", "a connection has at most 256 multiplexed sessions at a time"]);
+    assert_eq!(seen_after(256), 256);
+    for count in 2..=8 {
+        held.push(connection_with(256, &link, server.port, port));
+        assert_eq!(seen_after(count * 256), count * 256);
+    }
+    held.push(connection_with(1, &link, server.port, port));
+    server.node.log_line(&["[Warning]", "a user has at most 2048 multiplexed sessions at a time"]);
+    assert_eq!(seen_after(2048), 2048);
+    // Who ends some has room again.
+    drop(held.remove(0));
+    let room = within(Duration::from_secs(5), || {
+        held.push(connection_with(1, &link, server.port, port));
+        target.recv_from(&mut [0]).ok()
+    });
+    assert!(room.is_some());
+}
+
 /// One XUDP session of sing-box carries the packets to all targets, and each answer tells who gave it.
 #[test]
 fn xudp_reaches_several_targets() {

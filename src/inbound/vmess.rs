@@ -21,7 +21,7 @@ use wsray_vmess::{
 
 use super::{Common, Seat, Served};
 use crate::{
-    mux::{Driver, Opened},
+    mux::{Driver, Full, Opened},
     observe::Level,
     session::{Mapping, Quota, Reach, Source},
     site::{Site, Visit, VisitError},
@@ -160,7 +160,11 @@ impl VmessInbound {
         let (common, user) = (self.common.clone(), name.clone());
         let sessions = Arc::new(Mutex::new(JoinSet::new()));
         let running = Arc::clone(&sessions);
-        let open = move |opened: Opened| {
+        let open = move |opened: Result<Opened, Full>| {
+            let opened = match opened {
+                Ok(opened) => opened,
+                Err(full) => return common.tell_refused("refused sessions", "mux", source, &full),
+            };
             let mut running = running.lock().unwrap_or_else(PoisonError::into_inner);
             while running.try_join_next().is_some() {}
             let Some(seat) = user.muxed.take() else {

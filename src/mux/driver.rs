@@ -53,6 +53,11 @@ pub struct Opened {
     pub stream: MuxStream,
 }
 
+/// A session was refused: its connection has as many as one may have.
+#[derive(Debug, thiserror::Error)]
+#[error("a connection has at most {MAX_SESSIONS} multiplexed sessions at a time")]
+pub struct Full;
+
 /// How a connection ended.
 #[derive(Debug)]
 pub enum MuxEnding {
@@ -78,7 +83,7 @@ impl fmt::Display for MuxEnding {
 pub(super) enum Role {
     Client,
     /// Sessions that were opened are given to this.
-    Server(Box<dyn FnMut(Opened) + Send>),
+    Server(Box<dyn FnMut(Result<Opened, Full>) + Send>),
 }
 
 /// Where data of the current frame go.
@@ -99,8 +104,12 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 const HEADS_TOGETHER: usize = 4096;
 
 impl Driver {
-    /// Serves the sessions in `below`, each of which is given to `open`.
-    pub fn server(below: BoxEndpoint, pool: Arc<Pool>, open: impl FnMut(Opened) + Send + 'static) -> Self {
+    /// Serves the sessions in `below`, each of which is given to `open`, if it was not refused.
+    pub fn server(
+        below: BoxEndpoint,
+        pool: Arc<Pool>,
+        open: impl FnMut(Result<Opened, Full>) + Send + 'static,
+    ) -> Self {
         Self::new(below, pool, Hub::new(|| Ends::PassedOn), Role::Server(Box::new(open)))
     }
 
@@ -273,13 +282,15 @@ impl Driver {
         let mut state = self.hub.lock();
         if state.flows.len() >= MAX_SESSIONS {
             state.answer_unknown(id, MuxEnd::Cut);
+            drop(state);
+            give(Err(Full));
             return None;
         }
         let serial = state.add(id, network);
         drop(state);
         let addressing = if is_xudp { Addressing::Each(target.clone()) } else { Addressing::None };
         let stream = MuxStream::new(&self.hub, (id, serial), network, addressing, &self.pool, self.layout);
-        give(Opened { network, target, is_xudp, stream: stream.half_open(HALF_OPEN) });
+        give(Ok(Opened { network, target, is_xudp, stream: stream.half_open(HALF_OPEN) }));
         Some(MuxSession { network, serial })
     }
 

@@ -20,7 +20,7 @@ mod queue;
 mod stream;
 
 pub use client::{Client, Connection, Ends, Making, Place, Sharing, Waiting, Wanted};
-pub use driver::{Driver, MuxEnding, Opened};
+pub use driver::{Driver, Full, MuxEnding, Opened};
 pub use stream::MuxStream;
 
 use std::time::Duration;

@@ -108,6 +108,8 @@ impl Endpoint for Below {
 struct Running {
     wire: Arc<Mutex<Wire>>,
     opened: Arc<Mutex<Vec<Opened>>>,
+    /// How many were refused.
+    refused: Arc<Mutex<usize>>,
     driver: JoinHandle<MuxEnding>,
     pool: Arc<Pool>,
 }
@@ -116,11 +118,16 @@ impl Running {
     fn start() -> Self {
         let (wire, opened, pool) =
             (Arc::<Mutex<Wire>>::default(), Arc::<Mutex<Vec<_>>>::default(), Pool::new());
+        let refused = Arc::<Mutex<usize>>::default();
         let below: BoxEndpoint = Box::new(Below(Arc::clone(&wire), Arc::clone(&pool)));
         let list = Arc::clone(&opened);
-        let open = move |session| list.lock().unwrap().push(session);
+        let counter = Arc::clone(&refused);
+        let open = move |session: Result<Opened, Full>| match session {
+            Ok(session) => list.lock().unwrap().push(session),
+            Err(Full) => *counter.lock().unwrap() += 1,
+        };
         let driver = tokio::spawn(Driver::server(below, Arc::clone(&pool), open).run());
-        Self { wire, opened, driver, pool }
+        Self { wire, opened, refused, driver, pool }
     }
 
     /// The peer sends this; everything that follows from it happens.
@@ -257,7 +264,7 @@ async fn one_session_more_than_allowed_is_refused() {
         let [high, low] = (id + 1).to_be_bytes();
         running.receive(&[0, 12, high, low, 1, 0, 1, 0, 80, 1, 127, 0, 0, 1]).await;
     }
-    assert_eq!(running.opened.lock().unwrap().len(), 256);
+    assert_eq!((running.opened.lock().unwrap().len(), *running.refused.lock().unwrap()), (256, 1));
     assert_eq!(running.sent().await, [0, 4, 1, 1, 3, 2]);
 }
 
