@@ -24,13 +24,30 @@ pub struct Overheard {
 /// How long an application that says nothing is waited for (v2fly/v2ray-core `app/dispatcher/default.go`).
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// Reads until the first words tell what they are, or the application waits for an answer.
+/// Where the server speaks first, so that nothing can be learnt by waiting: FTP, SSH, telnet, SMTP, POP3, NNTP, IMAP,
+/// submission, `MySQL` and VNC.
+///
+/// Source: the ports' entries in IANA's registry of service names; the protocols' RFCs (959, 4253, 854, 5321, 1939, 3977, 9051,
+/// 6409, 6143) and `MySQL`'s handshake.
+const SERVER_SPEAKS_FIRST: [u16; 10] = [21, 22, 23, 25, 110, 119, 143, 587, 3306, 5900];
+
+/// How long an application may take for its first words to a port.
+pub fn patience(port: u16) -> Duration {
+    if SERVER_SPEAKS_FIRST.contains(&port) { Duration::ZERO } else { PATIENCE }
+}
+
+/// Reads until the first words tell what they are, or the application has said no more for `patience`; what is there already
+/// is heard in any case.
 ///
 /// # Errors
 /// When the inbound was cut.
-pub async fn overhear(inner: BoxEndpoint, pool: &Arc<Pool>) -> Result<(Overheard, Sniffed), Cut> {
+pub async fn overhear(
+    inner: BoxEndpoint,
+    pool: &Arc<Pool>,
+    patience: Duration,
+) -> Result<(Overheard, Sniffed), Cut> {
     let mut overheard = Overheard { inner, pool: Arc::clone(pool), heard: Vec::new(), ended: false };
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + patience;
     loop {
         let Ok(read) = timeout_at(deadline, overheard.inner.read(Layout::FLAT)).await else { break };
         match read? {
@@ -112,5 +129,51 @@ impl Endpoint for Overheard {
 
     fn abort(&mut self) {
         self.inner.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::{
+        io::AsyncWriteExt,
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+    use crate::transport::{Plain, Socket};
+
+    /// One that has said `words`, which have arrived.
+    async fn application(words: &[u8]) -> (BoxEndpoint, TcpStream) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        if !words.is_empty() {
+            client.write_all(words).await.unwrap();
+            stream.readable().await.unwrap();
+        }
+        let socket = Socket::new(stream).unwrap();
+        (Box::new(Plain::new(socket, Pool::new(), Vec::new())), client)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_the_server_speaks_first_nobody_waits() {
+        for (port, expected) in [(22, 0), (25, 0), (80, 200), (443, 200), (2222, 200)] {
+            let (silent, _client) = application(b"").await;
+            let start = Instant::now();
+            let (_, sniffed) = overhear(silent, &Pool::new(), patience(port)).await.unwrap();
+            // The clock's steps are of a millisecond.
+            let waited = start.elapsed().as_millis();
+            assert!((expected..=expected + 2).contains(&waited), "{port}: {waited} ms");
+            assert_eq!(sniffed, Sniffed::Nothing);
+        }
+    }
+
+    #[tokio::test]
+    async fn words_that_are_there_already_are_heard_at_every_port() {
+        let (speaking, _client) = application(b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
+        let (_, sniffed) = overhear(speaking, &Pool::new(), patience(22)).await.unwrap();
+        assert_eq!(sniffed.domain(), Some("a.test"));
     }
 }

@@ -26,7 +26,7 @@ use crate::{
     outbound::{Outbound, OutboundError, OutboundKind},
     relay::{Ending, FirstPayload, IdleTimeouts, cut, relay},
     session::{Mapping, Reach, Session},
-    sniff::overhear,
+    sniff::{overhear, patience},
     stream::{BoxEndpoint, PacketAddr, Pool},
 };
 
@@ -119,7 +119,7 @@ impl Dispatcher {
         let mut heard = session.said.take();
         let sniffing = session.sniffing.take().filter(|_| session.network == Network::Tcp);
         if heard.is_none() && sniffing.is_some() {
-            match Box::pin(overhear(inbound, &self.pool)).await {
+            match Box::pin(overhear(inbound, &self.pool, patience(session.target.port))).await {
                 Ok((overheard, sniffed)) => {
                     heard = Some(Box::new(sniffed));
                     inbound = Box::new(overheard);

@@ -55,6 +55,7 @@ const OTHER_NETWORK: &str = "it belongs to another network than the one chosen; 
 const RULE: &str = "remove the rule, or write it with other conditions";
 pub(crate) const PACKET_ENCODING: &str = "write \"xudpConcurrency\": 8 in \"mux\" for XUDP, or \"packetEncoding\": \"Packet\" in \
     the settings of the socks inbound for packetaddr";
+pub(crate) const NO_INVENTED: &str = "no name gets an invented address; \"sniffing\" finds names";
 pub(crate) const SERVICE: &str =
     "nothing listens on its inbound; to silence this, remove it with its inbound and rule";
 pub(crate) const REMOVE_OR_OTHER: &str = "remove it, or run this part with another program";
@@ -84,7 +85,7 @@ pub(crate) const DOCUMENT: &[Key] = &[
     key("multiObservatory", Without(NOTHING_TO_DO)),
     key("browserForwarder", Read),
     key("reverse", Refused(REMOVE_OR_OTHER)),
-    key("fakedns", Without("no name gets an invented address; \"sniffing\" finds names")),
+    key("fakedns", Without(NO_INVENTED)),
     key("remarks", Quiet),
     key("services", Refused(REMOVE_OR_OTHER)),
     key("router", OtherDialect("write V2Ray 4's \"routing\"")),

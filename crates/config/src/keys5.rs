@@ -4,7 +4,7 @@
 
 use super::keys::{
     Fate::{OtherDialect, Quiet, Read, Refused, Without},
-    Key, NOTHING_TO_DO, PACKET_ENCODING, REMOVE_OR_OTHER, SERVICE, TLS_LATER, key,
+    Key, NO_INVENTED, NOTHING_TO_DO, PACKET_ENCODING, REMOVE_OR_OTHER, SERVICE, TLS_LATER, key,
 };
 
 const NO_PIN: &str = "write \"pinnedPeerCertificateChainSha256\", or add the server's certificate with \
@@ -57,7 +57,7 @@ pub(crate) const DNS: &[Key] = &[
     key("disableFallbackIfMatch", Read),
     key("tag", Read),
     key("domainMatcher", Quiet),
-    key("fakeDns", Refused(REMOVE_OR_OTHER)),
+    key("fakeDns", Without(NO_INVENTED)),
     key(
         "servers",
         OtherDialect("write \"nameServer\": [{ \"address\": { \"address\": \"1.1.1.1\", \"port\": 53 } }]"),
@@ -177,8 +177,8 @@ pub(crate) const SERVICES: &[Key] = &[
     key("instman", Refused(REMOVE_OR_OTHER)),
     key("subscription", Refused(REMOVE_OR_OTHER)),
     key("filesystemstorage", Refused(REMOVE_OR_OTHER)),
-    key("fakeDns", Refused(REMOVE_OR_OTHER)),
-    key("fakeDnsMulti", Refused(REMOVE_OR_OTHER)),
+    key("fakeDns", Without(NO_INVENTED)),
+    key("fakeDnsMulti", Without(NO_INVENTED)),
     key("reverse", Refused(REMOVE_OR_OTHER)),
     key("tun", Refused(REMOVE_OR_OTHER)),
     key("webrtc", Refused(REMOVE_OR_OTHER)),

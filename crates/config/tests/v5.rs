@@ -451,8 +451,8 @@ fn policy_is_a_service() {
             .contains("services.tun: this is not supported")
     );
     assert!(
-        refused(r#"{ "services": { "fakeDns": { "size": 5 } } }"#)
-            .contains("services.fakeDns: this is not supported")
+        refused(r#"{ "services": { "reverse": { "size": 5 } } }"#)
+            .contains("services.reverse: this is not supported")
     );
 }
 
