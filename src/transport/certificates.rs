@@ -171,8 +171,15 @@ fn read_certificates(pem: &Pem) -> Result<Vec<CertificateDer<'static>>, Diagnost
     }
 }
 
+/// What a key with a password says of itself, in either form (RFC 7468 section 11, RFC 1421 section 4.6.1.1).
+const LOCKED: &[u8] = b"ENCRYPTED";
+
 fn read_key(pem: &Pem) -> Result<PrivateKeyDer<'static>, Diagnostic> {
     let text = read(pem, "key")?;
+    if text.windows(LOCKED.len()).any(|window| window == LOCKED) {
+        return Err(Diagnostic::at(&pem.place, "this key has a password, and there is nobody to ask for it")
+            .help("write one without: openssl pkey -in key.pem -out plain.pem"));
+    }
     PrivateKeyDer::from_pem_slice(&text).map_err(|error| {
         Diagnostic::at(&pem.place, format!("there is no private key in this PEM text: {error}"))
             .help("it must hold a PRIVATE KEY, RSA PRIVATE KEY or EC PRIVATE KEY block without a password")

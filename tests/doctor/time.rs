@@ -156,6 +156,15 @@ fn certificate_of_an_inbound_that_has_expired_is_told() {
     let output = doctor(&config, &[]);
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("does not belong to the certificate"));
+    let locked = other.with_file_name("locked.pem");
+    for (kind, more) in [("ENCRYPTED PRIVATE KEY", ""), ("EC PRIVATE KEY", "Proc-Type: 4,ENCRYPTED\n\n")] {
+        let text = format!("-----BEGIN {kind}-----\n{more}AAAA\n-----END {kind}-----\n");
+        std::fs::write(&locked, text).unwrap();
+        config["inbounds"][0]["streamSettings"]["tlsSettings"]["certificates"][0]["keyFile"] = json!(locked);
+        let output = doctor(&config, &[]);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(String::from_utf8_lossy(&output.stderr).contains("openssl pkey -in"), "{kind}");
+    }
 }
 
 // The command itself.
