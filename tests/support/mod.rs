@@ -27,7 +27,7 @@ pub mod tap;
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
     io::Write,
-    net::{Ipv4Addr, Ipv6Addr, TcpListener},
+    net::{Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket},
     path::PathBuf,
     sync::atomic::{AtomicU16, AtomicU32, Ordering::Relaxed},
     time::Duration,
@@ -140,7 +140,8 @@ pub fn free_port() -> u16 {
     for _ in 0..COUNT {
         let port = FIRST + (start.wrapping_add(NEXT.fetch_add(1, Relaxed)) % COUNT);
         let free = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok()
-            && TcpListener::bind((Ipv6Addr::LOCALHOST, port)).is_ok();
+            && TcpListener::bind((Ipv6Addr::LOCALHOST, port)).is_ok()
+            && UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok();
         if free {
             return port;
         }
