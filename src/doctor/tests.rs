@@ -18,7 +18,14 @@ fn closed(milliseconds: u64) -> Heard {
 }
 
 fn vmess(own: Heard, stranger: Heard) -> VmessSeen {
-    VmessSeen { own: vec![own], stranger: Some(stranger), ..VmessSeen::default() }
+    VmessSeen { own: vec![own.clone()], stranger: Some(stranger), beside: Some(own), ..VmessSeen::default() }
+}
+
+/// V2Ray closes on a stranger who has said enough, and holds one who has not.
+#[test]
+fn strangers_who_say_more_than_the_user_are_not_compared_with_the_user() {
+    let seen = VmessSeen { beside: Some(closed(5)), ..vmess(Heard::Silence, closed(9)) };
+    assert_eq!(of_vmess(&seen), [Cause::IdUnknown]);
 }
 
 #[test]

@@ -31,6 +31,10 @@ const SLOW_ANSWER: Duration = Duration::from_secs(1);
 /// Nobody listens there, by convention (TCPMUX, RFC 7805 calls it historic).
 const NOBODYS_PORT: u16 = 1;
 
+/// More than V2Ray reads of a stranger's opening before it closes, 54 + 3266 + 64 bytes (v2fly/v2ray-core
+/// `proxy/vmess/encoding/server.go`, `common/drain/drainer.go`).
+const ENOUGH: usize = 4096;
+
 /// Clocks that are tried when HTTP tells no time, in seconds ahead of ours: a few minutes, and hours that time zones
 /// make.
 const SHIFTS: [i64; 10] = [-240, 240, -480, 480, -3600, 3600, -7200, 7200, -28_800, 28_800];
@@ -142,10 +146,13 @@ impl Subject<'_> {
                 ..words.clone()
             })
             .collect();
-        let mut tries = vec![self.session(&stranger, words)];
+        // V2Ray reads a stranger's bytes up to a number that is not the same each time, and closes: both say enough for that.
+        let long = Words { payload: filled(&words.payload, ENOUGH), ..words.clone() };
+        let mut tries = vec![self.session(&stranger, &long), self.session(user, &long)];
         tries.extend(shifted.iter().map(|words| self.session(user, words)));
         let mut heard = probe::all(tries).await.into_iter();
         facts.stranger = heard.next();
+        facts.beside = heard.next();
         facts.shifted = shifts.into_iter().zip(heard).collect();
     }
 

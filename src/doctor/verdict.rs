@@ -102,6 +102,8 @@ pub(super) struct VmessSeen {
     pub(super) own: Vec<Heard>,
     /// What that of a user who does not exist came to.
     pub(super) stranger: Option<Heard>,
+    /// What the user's own came to that was like it in all else.
+    pub(super) beside: Option<Heard>,
     /// What the user's came to with a clock that is so many seconds ahead of ours.
     pub(super) shifted: Vec<(i64, Heard)>,
     /// By how many seconds our clock is ahead of the one that HTTP told.
@@ -130,11 +132,14 @@ pub(super) fn of_vmess(seen: &VmessSeen) -> Vec<Cause> {
     if let Some(ahead) = seen.ahead.filter(|ahead| ahead.abs() > MAX_SKEW) {
         return vec![Cause::Clock { ahead }, Cause::IdUnknown];
     }
-    match (&seen.stranger, &seen.own[..]) {
-        (Some(stranger), own) if own.iter().any(|own| !alike(own, stranger)) => {
+    let is_held = seen.own.contains(&Heard::Silence);
+    match (&seen.stranger, &seen.beside) {
+        (Some(stranger), Some(own)) if !alike(own, stranger) => {
             vec![Cause::TargetUnreachable, Cause::IdUnknown]
         }
-        (Some(Heard::Closed { took, .. }), _) if *took < ALIKE => vec![Cause::IdUnknown, Cause::NotVmess],
+        (Some(Heard::Closed { took, .. }), _) if *took < ALIKE && !is_held => {
+            vec![Cause::IdUnknown, Cause::NotVmess]
+        }
         _ => vec![Cause::IdUnknown],
     }
 }
