@@ -10,7 +10,10 @@ use tokio::task::JoinSet;
 use wsray_config::{BrowserService, ClientStream, Diagnostic, SocketOptions, VmessServer};
 use wsray_vmess::Target;
 
-use super::{client_options, listening::cannot_listen, scheme};
+use super::{
+    listening::cannot_listen,
+    outbound::{client_options, scheme},
+};
 use crate::{
     browser::{BrowserDialer, Hub, Service},
     inbound::{Listener, bind},

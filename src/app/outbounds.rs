@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use wsray_config::{Diagnostic, DomainStrategy, OutboundProtocol, Policy};
 
-use super::build_outbound;
+use super::outbound::build_outbound;
 use crate::{
     browser::Hub,
     names::Names,
