@@ -115,6 +115,29 @@ fn the_hash_of_a_certificate_stands_in_for_authorities() {
     }
 }
 
+/// Anybody can send somebody else's authority along.
+#[test]
+fn an_authority_whose_hash_is_known_has_to_have_signed_even_if_the_rest_is_not_checked() {
+    let directory = temporary_directory("impostor");
+    let (chain, key) = (directory.join("chain.pem"), directory.join("key.pem"));
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let authority = &certificate::files().authority;
+    fs::write(&chain, [made.cert.pem(), fs::read_to_string(authority).unwrap()].concat()).unwrap();
+    fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let link = link();
+    let server = Server::start_with(Kind::Wsray, &link, |config| {
+        let tls = &mut config["inbounds"][0]["streamSettings"]["tlsSettings"];
+        tls["certificates"] = json!([{ "certificateFile": chain, "keyFile": key }]);
+    });
+    let hash = |der: &[u8]| data_encoding::HEXLOWER.encode(&Sha256::digest(der));
+    for (pin, good) in [(hash(made.cert.der()), true), (hash(&der(authority)), false)] {
+        let settings =
+            json!({ "serverName": "localhost", "pinnedPeerCertSha256": pin, "allowInsecure": true });
+        let (reached, log) = try_with(&server, &link, |tls| *tls = settings.clone());
+        assert_eq!(reached, good, "{settings}: {log}");
+    }
+}
+
 #[test]
 fn a_server_may_be_known_by_other_names_than_the_one_it_is_asked_for() {
     let link = link();
